@@ -1,0 +1,1 @@
+"""Measured by hand: Sotto beside its peers."""

@@ -1,0 +1,1 @@
+"""Sotto's codec: model, losses, data, training and evaluation."""

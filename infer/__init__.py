@@ -1,0 +1,1 @@
+"""Command line and files: audio to codes and back."""
