@@ -1,0 +1,385 @@
+"""Every key a YAML run description may have: typed, documented, checked.
+
+Reading files, `base:` and command-line overrides live in `codec.config_files`.
+"""
+
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+PositiveInt = Annotated[int, Field(gt=0)]
+WindowLength = Annotated[int, Field(ge=16)]
+
+
+class Section(BaseModel):
+    """A group of keys. Unknown keys and wrong types are refused; nothing is coerced."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True
+    )
+
+
+class SEANetConfig(Section):
+    """One half of the autoencoder: a stack of strided and dilated convolutions."""
+
+    channels: int = Field(32, gt=0)
+    """Width at the full sample rate; doubles at every stride."""
+    max_channels: int | None = Field(None, gt=0)
+    """Upper bound of the width, none by default."""
+    kernel_size: int = Field(7, gt=0)
+    """Taps of the convolution next to the waveform."""
+    last_kernel_size: int = Field(3, gt=0)
+    """Taps of the convolution next to the latent."""
+    residual_kernel_size: int = Field(3, gt=0)
+    """Taps of the dilated convolution of a residual unit."""
+    dilations: list[PositiveInt] = Field([1, 3, 9], min_length=1)
+    """One residual unit a dilation, at every stride."""
+    compress: int = Field(2, gt=0)
+    """A residual unit works at width / compress."""
+    activation: Literal["elu", "leaky_relu", "snake"] = "elu"
+
+
+class QuantizerConfig(Section):
+    """The residual vector quantizer: what a model file has to know of it."""
+
+    n_quantizers: int = Field(8, gt=0, le=255)
+    codebook_size: int = Field(1024, ge=2, le=65536)
+    """Rows of a codebook, a power of two: a code takes log2 of it in bits."""
+    codebook_dimension: int | None = Field(None, gt=0)
+    """Project to this many dimensions before each look-up (DAC: 8); none: the latent's own."""
+    l2_normalize: bool = False
+    """Compare directions only: vectors and rows are brought to length 1 before the look-up."""
+
+    @field_validator("codebook_size")
+    @classmethod
+    def _whole_bits(cls, size: int) -> int:
+        if size & (size - 1):
+            raise ValueError(f"must be a power of two, such as {2 ** round(math.log2(size))}")
+        return size
+
+
+class ModelConfig(Section):
+    """The codec itself: all that a model file carries, and all that its fingerprint covers."""
+
+    sample_rate: int = Field(16000, gt=0)
+    """Hz."""
+    hop_length: int = Field(320, gt=0)
+    """Samples a frame of codes stands for; the product of the strides."""
+    strides: list[PositiveInt] = Field([2, 4, 5, 8], min_length=1)
+    """From the waveform inwards; the decoder reverses them."""
+    dimension: int = Field(128, gt=0)
+    """Width of the latent that is quantized."""
+    causal: bool = True
+    """False pads on both sides: better offline, cannot stream."""
+    encoder: SEANetConfig = SEANetConfig()
+    decoder: SEANetConfig = SEANetConfig()
+    quantizer: QuantizerConfig = QuantizerConfig()
+    default_kbps: float = Field(3.0, gt=0)
+    """The rate that encodes when none is named."""
+
+    @property
+    def bits_per_code(self) -> int:
+        """Bits one code takes."""
+        return self.quantizer.codebook_size.bit_length() - 1
+
+    def possible_kbps(self) -> list[float]:
+        """Rates in kbit/s, one a number of codebooks from 1 up."""
+        frame_rate = self.sample_rate / self.hop_length
+        return [
+            n * self.bits_per_code * frame_rate / 1000
+            for n in range(1, self.quantizer.n_quantizers + 1)
+        ]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        product = math.prod(self.strides)
+        if product != self.hop_length:
+            raise ValueError(
+                f"strides {self.strides} multiply to {product}, not to hop_length "
+                f"{self.hop_length}; set hop_length: {product} or change the strides"
+            )
+        if not any(math.isclose(self.default_kbps, kbps) for kbps in self.possible_kbps()):
+            rates = ", ".join(f"{kbps:g}" for kbps in self.possible_kbps())
+            raise ValueError(f"default_kbps {self.default_kbps:g} is not one of {rates}")
+        return self
+
+
+class CodebooksConfig(Section):
+    """How codebooks learn. Nothing here changes what a model file can decode."""
+
+    learning: Literal["ema", "gradient"] = "ema"
+    decay: float = Field(0.99, ge=0, lt=1)
+    """Of the moving averages that EMA codebooks are made of."""
+    dropout: float = Field(0.5, ge=0, le=1)
+    """Share of training items that use a random number of codebooks instead of all."""
+    revive_every: int = Field(200, ge=0)
+    """Steps between two runs of frozen k-means on dead codes; 0: never."""
+    revive_until: int | None = Field(None, ge=0)
+    """Last step that may revive codes; none: the end."""
+    kmeans_iterations: int = Field(10, gt=0)
+    cache_vectors: int = Field(8192, gt=0)
+    """Recent vectors a codebook keeps for k-means, per process."""
+
+
+class DataConfig(Section):
+    """Where training audio comes from and how it is cut."""
+
+    source: Literal["files", "random", "fixed"] = "files"
+    """files: audio under `path`. random: noise. fixed: a few synthetic clips (smoke tests)."""
+    path: str | list[str] = "corpus"
+    """Folders of audio or JSON-lines manifests."""
+    valid_path: str | list[str] | None = None
+    """Held-out audio. None: the `valid` split of `path`, made of 5 % of it if there is none."""
+    segment_samples: int = Field(16000, gt=0)
+    """Length of a training crop in samples; a multiple of the hop length."""
+    batch_size: int = Field(16, gt=0)
+    """Crops per step and process."""
+    workers: int = Field(2, ge=0)
+    """Processes that read audio; 0 reads in the training process."""
+    gain_db: list[float] = Field([-6.0, 6.0], min_length=2, max_length=2)
+    """Random gain of a crop, lowest and highest, in dB."""
+    silence_db: float = -50.0
+    """Crops whose RMS lies below this (dB full scale) are drawn again."""
+    cache_mb: int = Field(256, ge=0)
+    """Decoded audio each worker keeps, in MB; 0: none."""
+
+    @field_validator("gain_db")
+    @classmethod
+    def _ordered(cls, gain_db: list[float]) -> list[float]:
+        if gain_db[0] > gain_db[1]:
+            raise ValueError(f"lowest gain first, such as {sorted(gain_db)}")
+        return gain_db
+
+
+class STFTDiscriminatorConfig(Section):
+    """Multi-scale complex STFT discriminator (Défossez et al. 2022)."""
+
+    n_ffts: list[WindowLength] = Field([1024, 2048, 512], min_length=1)
+    channels: int = Field(16, gt=0)
+
+
+class PeriodDiscriminatorConfig(Section):
+    """Multi-period discriminator (Kong et al. 2020)."""
+
+    periods: list[PositiveInt] = Field([2, 3, 5, 7, 11], min_length=1)
+    channels: int = Field(16, gt=0)
+
+
+class DiscriminatorsConfig(Section):
+    """Who tells real from decoded; null switches one off."""
+
+    stft: STFTDiscriminatorConfig | None = STFTDiscriminatorConfig()
+    period: PeriodDiscriminatorConfig | None = None
+
+
+class MelLossConfig(Section):
+    """Multi-scale log-mel L1."""
+
+    weight: float = Field(2.0, ge=0)
+    n_ffts: list[WindowLength] = Field([32, 64, 128, 256, 512, 1024, 2048], min_length=1)
+
+
+class WaveformLossConfig(Section):
+    """Mean absolute error of samples."""
+
+    weight: float = Field(0.1, ge=0)
+
+
+class AdversarialLossConfig(Section):
+    """The game against the discriminators."""
+
+    weight: float = Field(1.0, ge=0)
+    kind: Literal["hinge", "least_squares"] = "hinge"
+    start_step: int = Field(0, ge=0)
+    """Spectral losses alone before this step; discriminators cost nothing until then."""
+    every: int = Field(1, gt=0)
+    """Discriminators learn at one step out of this many."""
+
+
+class FeatureMatchingLossConfig(Section):
+    """Relative L1 of the discriminators' features; active with the adversarial loss."""
+
+    weight: float = Field(2.0, ge=0)
+
+
+class WhisperLossConfig(Section):
+    """Distance of a frozen Whisper encoder's features."""
+
+    weight: float = Field(0.0, ge=0)
+    """0 leaves Whisper out: nothing is loaded."""
+    model: str = "base"
+    """A model name of openai-whisper, or a checkpoint's path (encoder-only ones too)."""
+    layers: list[int] | None = None
+    """Blocks whose outputs are compared; none: the middle and the last."""
+
+
+class CommitmentLossConfig(Section):
+    """Pulls the encoder's output to the codes it was given."""
+
+    weight: float = Field(1.0, ge=0)
+
+
+class CodebookLossConfig(Section):
+    """Pulls gradient codebooks to what they encode (no effect on EMA codebooks)."""
+
+    weight: float = Field(1.0, ge=0)
+
+
+class LossesConfig(Section):
+    """Weights of the losses; 0 switches one off."""
+
+    mel: MelLossConfig = MelLossConfig()
+    waveform: WaveformLossConfig = WaveformLossConfig()
+    adversarial: AdversarialLossConfig = AdversarialLossConfig()
+    feature_matching: FeatureMatchingLossConfig = FeatureMatchingLossConfig()
+    whisper: WhisperLossConfig = WhisperLossConfig()
+    commitment: CommitmentLossConfig = CommitmentLossConfig()
+    codebook: CodebookLossConfig = CodebookLossConfig()
+
+
+class BalancerConfig(Section):
+    """How the losses on the decoded waveform share its gradient."""
+
+    kind: Literal["ema", "gradient", "none"] = "gradient"
+    """ema: each loss over its moving average. gradient: each loss gets its weight's share of the
+    gradient's norm. none: plain weights."""
+    decay: float = Field(0.999, ge=0, lt=1)
+    total_norm: float = Field(1.0, gt=0)
+    """Norm of the combined gradient, kind `gradient` only."""
+
+
+class OptimizerConfig(Section):
+    """AdamW for both sides."""
+
+    learning_rate: float = Field(3e-4, gt=0)
+    discriminator_learning_rate: float = Field(3e-4, gt=0)
+    betas: list[float] = Field([0.8, 0.99], min_length=2, max_length=2)
+    weight_decay: float = Field(0.0, ge=0)
+    warmup_steps: int = Field(500, ge=0)
+    """Linear from 0."""
+    final_factor: float = Field(0.05, ge=0, le=1)
+    """Cosine down to this share of the learning rate at the last step."""
+    clip_norm: float = Field(10.0, gt=0)
+    """Generator gradients are scaled down to this norm."""
+    discriminator_clip_norm: float = Field(10.0, gt=0)
+
+
+class TrainingConfig(Section):
+    """How long, how exactly, and what is kept."""
+
+    steps: int = Field(100_000, gt=0)
+    max_minutes: float | None = Field(None, gt=0)
+    """Stop, saved and resumable, after this much wall time; none: run to the last step."""
+    mixed_precision: Literal["no", "bf16"] = "no"
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+    """Of the generator's weights that are validated and exported."""
+    freeze_step: int | None = Field(None, ge=0)
+    """Second stage: encoder and quantizer stay as they are from this step on; none: never."""
+    initial_model: str | None = None
+    """A model file whose weights to start from."""
+    max_nonfinite_steps: int = Field(20, gt=0)
+    """So many skipped steps in a row end the run."""
+    checkpoint_every: int = Field(1000, gt=0)
+    keep_checkpoints: int = Field(3, gt=0)
+    """The last few; the best by `validation.best_by` is kept as well."""
+    log_every: int = Field(20, gt=0)
+
+
+class ValidationConfig(Section):
+    """What is measured on held-out clips, and how often."""
+
+    every: int = Field(1000, gt=0)
+    clips: int = Field(16, gt=0)
+    seconds: float = Field(4.0, gt=0)
+    """Longest part of a clip that is scored."""
+    kbps: list[float] | None = None
+    """Rates to score; none: the default rate and half of it."""
+    logged_clips: int = Field(3, ge=0)
+    """Clips whose audio and spectrograms go to TensorBoard."""
+    best_by: Literal["pesq_nb", "pesq_wb", "stoi", "mel_distance"] = "pesq_wb"
+    """The metric, at the highest scored rate, that decides which model is the best."""
+    workers: int = Field(2, ge=0)
+    """Processes that compute PESQ and STOI."""
+
+
+class Config(Section):
+    """A run."""
+
+    name: str = Field("run", min_length=1, pattern=r"^[\w.-]+$")
+    """Names the run's folder under `output`."""
+    output: str = "runs"
+    seed: int = Field(0, ge=0)
+    threads: int | None = Field(None, gt=0)
+    """CPU threads of the training process; none: torch's choice."""
+    model: ModelConfig = ModelConfig()
+    codebooks: CodebooksConfig = CodebooksConfig()
+    data: DataConfig = DataConfig()
+    discriminators: DiscriminatorsConfig = DiscriminatorsConfig()
+    losses: LossesConfig = LossesConfig()
+    balancer: BalancerConfig = BalancerConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    training: TrainingConfig = TrainingConfig()
+    validation: ValidationConfig = ValidationConfig()
+
+    def validation_kbps(self) -> list[float]:
+        """Rates to score in validation, in kbit/s, lowest first."""
+        if self.validation.kbps is not None:
+            return sorted(self.validation.kbps)
+        possible = self.model.possible_kbps()
+        half = min(possible, key=lambda kbps: abs(kbps - self.model.default_kbps / 2))
+        return sorted({half, self.model.default_kbps})
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        segment, hop = self.data.segment_samples, self.model.hop_length
+        if segment % hop:
+            near = max(round(segment / hop), 1) * hop
+            raise ValueError(
+                f"data.segment_samples {segment} is no multiple of model.hop_length {hop}; "
+                f"{near} would do"
+            )
+        possible = self.model.possible_kbps()
+        for kbps in self.validation.kbps or []:
+            if not any(math.isclose(kbps, rate) for rate in possible):
+                rates = ", ".join(f"{rate:g}" for rate in possible)
+                raise ValueError(f"validation.kbps {kbps:g} is not one of {rates}")
+        self._check_losses()
+        return self
+
+    def _check_losses(self) -> None:
+        losses = self.losses
+        if not (losses.mel.weight or losses.waveform.weight):
+            raise ValueError(
+                "losses.mel.weight and losses.waveform.weight are both 0; one must be positive"
+            )
+        adversarial = losses.adversarial.weight or losses.feature_matching.weight
+        judges = self.discriminators.stft or self.discriminators.period
+        if adversarial and not judges:
+            raise ValueError(
+                "discriminators.stft and discriminators.period are both null, but "
+                "losses.adversarial.weight or losses.feature_matching.weight is positive; "
+                "set both weights to 0 or keep a discriminator"
+            )
+        longest = max([*losses.mel.n_ffts, *(judges_n_ffts(self.discriminators))])
+        if self.data.segment_samples < longest:
+            raise ValueError(
+                f"data.segment_samples {self.data.segment_samples} is shorter than the longest "
+                f"n_fft {longest}; {math.ceil(longest / self.model.hop_length)} hops or more "
+                f"({math.ceil(longest / self.model.hop_length) * self.model.hop_length}) would do"
+            )
+
+
+def judges_n_ffts(discriminators: DiscriminatorsConfig) -> list[int]:
+    """Window lengths of the STFT discriminators, in samples."""
+    return discriminators.stft.n_ffts if discriminators.stft else []
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema of a run's YAML, for editors that complete and check keys."""
+    schema = Config.model_json_schema()
+    schema["properties"]["base"] = {
+        "type": "string",
+        "description": "Another YAML, relative to this one, whose keys this one varies.",
+    }
+    return schema
