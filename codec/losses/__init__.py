@@ -1,0 +1,1 @@
+"""What the codec is trained against, and how losses are balanced."""

@@ -1,0 +1,89 @@
+import math
+
+import pytest
+import torch
+
+from codec.losses.spectral import MultiScaleMelLoss, WaveformLoss
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+def wave(batch: int = 2, samples: int = 4000) -> torch.Tensor:
+    time = torch.arange(samples) / 16_000
+    harmonics = sum(torch.sin(2 * math.pi * 150 * k * time) / k for k in range(1, 20))
+    return (0.1 * harmonics + 0.003 * torch.randn(batch, samples))[:, None]
+
+
+def test_mel_loss_falls_as_the_decoded_wave_comes_closer() -> None:
+    loss, reference = MultiScaleMelLoss(sample_rate=16_000), wave()
+    noise = torch.randn_like(reference)
+    values = [loss(reference + a * noise, reference).total.item() for a in (0.3, 0.03, 0.003, 0.0)]
+    assert values == sorted(values, reverse=True)
+    assert values[0] > 3 * values[2] > 0
+    assert values[-1] == 0
+
+
+def test_mel_loss_of_a_gain_is_its_logarithm_at_every_scale() -> None:
+    reference = torch.randn(1, 1, 4000)
+    value = MultiScaleMelLoss(sample_rate=16_000)(reference * 2, reference)
+    assert value.total.item() == pytest.approx(math.log(2), rel=1e-4)
+    assert [part.item() for part in value.parts.values()] == pytest.approx([math.log(2)] * 7, 1e-4)
+
+
+def test_mel_loss_is_the_mean_of_its_parts() -> None:
+    value = MultiScaleMelLoss(sample_rate=16_000, n_ffts=(64, 256))(wave(), wave() * 0.7)
+    assert list(value.parts) == ["64", "256"]
+    assert value.total.item() == pytest.approx(sum(p.item() for p in value.parts.values()) / 2)
+
+
+def test_mel_loss_hears_what_waveform_loss_does_not() -> None:
+    """A delay of a few samples ruins waveform L1, and is nearly nothing for log-mel."""
+    reference = wave(1)
+    delayed = reference.roll(20, dims=-1)
+    noisy = reference + 0.02 * torch.randn_like(reference)
+    mel, l1 = MultiScaleMelLoss(sample_rate=16_000), WaveformLoss()
+    assert l1(delayed, reference).total > l1(noisy, reference).total
+    assert mel(delayed, reference).total < mel(noisy, reference).total
+
+
+@pytest.mark.parametrize("kind", ["mel", "waveform"])
+def test_gradient_reaches_the_decoded_wave_only(kind: str) -> None:
+    loss = MultiScaleMelLoss(sample_rate=16_000) if kind == "mel" else WaveformLoss()
+    decoded, reference = wave().requires_grad_(), (wave() * 0.5).requires_grad_()
+    loss(decoded, reference).total.backward()
+    assert decoded.grad is not None
+    assert decoded.grad.isfinite().all()
+    assert decoded.grad.abs().sum() > 0
+    assert reference.grad is None
+
+
+def test_losses_are_float32_under_autocast() -> None:
+    decoded, reference = wave(), wave() * 0.9
+    loss = MultiScaleMelLoss(sample_rate=16_000)
+    outside = loss(decoded, reference).total
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = loss(decoded, reference).total
+        assert WaveformLoss()(decoded.bfloat16(), reference).total.dtype == torch.float32
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, outside)
+
+
+def test_waveform_loss_is_the_mean_absolute_difference() -> None:
+    value = WaveformLoss()(torch.tensor([[[0.5, -0.5]]]), torch.tensor([[[0.0, 0.5]]]))
+    assert value.total.item() == 0.75
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        pytest.param({"n_ffts": ()}, "n_ffts is empty", id="no window"),
+        pytest.param({"n_ffts": (64, 128), "n_mels": (5,)}, "1 values for 2", id="counts differ"),
+        pytest.param({"n_ffts": (64,), "n_mels": (60,)}, "n_mels=60", id="empty filters"),
+    ],
+)
+def test_bad_arguments_are_named(keys: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MultiScaleMelLoss(sample_rate=16_000, **keys)
