@@ -1,0 +1,53 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from codec import audio
+from codec.codec import Codec, build_autoencoder, inference_tensors
+from codec.config import ModelConfig
+
+
+@pytest.fixture(scope="session")
+def make_codec() -> Callable[[int], Codec]:
+    """Tiny untrained models, one a seed: hop 40 at 8 kHz, 4 codebooks of 64, 1.2 to 4.8 kbps."""
+    torch.set_num_threads(1)
+
+    def make(seed: int) -> Codec:
+        half = {"channels": 2, "dilations": [1]}
+        config = ModelConfig.model_validate(
+            {
+                "sample_rate": 8000,
+                "hop_length": 40,
+                "strides": [5, 8],
+                "dimension": 8,
+                "encoder": half,
+                "decoder": half,
+                "quantizer": {"n_quantizers": 4, "codebook_size": 64},
+                "default_kbps": 3.6,
+            }
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return Codec(config, inference_tensors(build_autoencoder(config)))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def codec(make_codec: Callable[[int], Codec]) -> Codec:
+    return make_codec(0)
+
+
+@pytest.fixture
+def wav(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a WAV file of noise."""
+
+    def write(name: str, samples: int, *, sample_rate: int = 8000, channels: int = 1) -> Path:
+        noise = np.random.default_rng(1).uniform(-0.5, 0.5, (channels, samples))
+        audio.write_wav(tmp_path / name, noise.astype(np.float32), sample_rate)
+        return tmp_path / name
+
+    return write
