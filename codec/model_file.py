@@ -1,0 +1,151 @@
+"""The model file: one safetensors file with its config and a fingerprint.
+
+Its metadata has one entry, `sotto`, a JSON object: `version` 1, `config` the model section as
+canonical JSON text, `fingerprint` 32 hex digits. (One entry, because safetensors writes several in
+no fixed order, and the same model should be the same bytes.)
+
+The fingerprint is BLAKE2b with a 16-byte digest over the config text and, in the order of their
+names, each tensor's name, dtype, shape and little-endian bytes: the same on every platform and
+torch version, however safetensors lays out the file.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from codec.atomic import replacing
+from codec.config import ModelConfig
+from codec.errors import ModelFileError
+
+METADATA_KEY = "sotto"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """What a model file holds.
+
+    Attributes:
+        config: the architecture.
+        tensors: weights by name, on the CPU.
+        fingerprint: 32 hex digits over both.
+    """
+
+    config: ModelConfig
+    tensors: dict[str, Tensor]
+    fingerprint: str
+
+
+def fingerprint(config: ModelConfig, tensors: dict[str, Tensor]) -> str:
+    """128-bit BLAKE2b of config and weights as 32 hex digits."""
+    return _digest(_config_text(config), tensors)
+
+
+def write_model_file(
+    path: str | os.PathLike[str], config: ModelConfig, tensors: dict[str, Tensor]
+) -> str:
+    """Writes a model file; it appears under its name only when complete.
+
+    Returns:
+        its fingerprint, 32 hex digits.
+
+    Raises:
+        ModelFileError: the folder is missing or the disk is full; nothing is left behind.
+    """
+    path = Path(path)
+    text = _config_text(config)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    digest = _digest(text, tensors)
+    about = json.dumps({"version": VERSION, "config": text, "fingerprint": digest})
+    try:
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata={METADATA_KEY: about})
+    except (OSError, SafetensorError) as error:
+        raise ModelFileError(f"{path}: the model cannot be written ({error})") from None
+    return digest
+
+
+def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
+    """Reads and checks a model file.
+
+    Raises:
+        ModelFileError: there is no such file, it is no Sotto model, it was made by a newer Sotto,
+            or a bit of it is not what it was when it was written.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelFileError(f"{path}: there is no such model file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = _about(path, file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(
+            f"{path}: not a Sotto model, or damaged ({error}); models are .safetensors files "
+            "that training writes"
+        ) from None
+    digest = _digest(about["config"], tensors)
+    if digest != about["fingerprint"]:
+        raise ModelFileError(
+            f"{path}: damaged: its fingerprint should be {about['fingerprint']} but is {digest}; "
+            "copy the model again"
+        )
+    try:
+        config = ModelConfig.model_validate_json(about["config"])
+    except ValidationError as error:
+        raise ModelFileError(
+            f"{path}: its config has {error.error_count()} keys this version of Sotto does not "
+            "know; update Sotto"
+        ) from None
+    return ModelFile(config, tensors, digest)
+
+
+def _about(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+    """The metadata entry that makes a safetensors file a Sotto model, checked."""
+    if METADATA_KEY not in metadata:
+        raise ModelFileError(f"{path}: a safetensors file, but not a Sotto model")
+    try:
+        about = json.loads(metadata[METADATA_KEY])
+        version = int(about["version"])
+    except (ValueError, TypeError, KeyError):
+        raise ModelFileError(f"{path}: damaged: its description cannot be read") from None
+    if version > VERSION:
+        raise ModelFileError(
+            f"{path}: model file version {version}, but this Sotto reads up to version {VERSION}; "
+            "update Sotto"
+        )
+    if not all(isinstance(about.get(key), str) for key in ("config", "fingerprint")):
+        raise ModelFileError(f"{path}: damaged: its config or fingerprint is missing")
+    return about
+
+
+def _config_text(config: ModelConfig) -> str:
+    return json.dumps(config.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+
+def _digest(config_text: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(config_text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        shape = "x".join(str(size) for size in tensor.shape)
+        digest.update(f"\n{name} {str(tensor.dtype).removeprefix('torch.')} {shape}\n".encode())
+        digest.update(_little_endian_bytes(tensor))
+    return digest.hexdigest()
+
+
+def _little_endian_bytes(tensor: Tensor) -> bytes:
+    flat = tensor.reshape(-1).view(torch.uint8).numpy()
+    if sys.byteorder == "big":
+        flat = flat.reshape(-1, tensor.element_size())[:, ::-1]
+    return flat.tobytes()

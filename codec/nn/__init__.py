@@ -1,0 +1,1 @@
+"""Layers of the codec: convolutions, SEANet, quantizer, discriminators."""
