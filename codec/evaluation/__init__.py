@@ -1,0 +1,1 @@
+"""Objective speech quality and rate-quality reports."""
