@@ -90,4 +90,7 @@ def feature_matching(
 
 def _relative_l1(fake: Tensor, real: Tensor) -> Tensor:
     real = real.float()
-    return F.l1_loss(fake.float(), real) / real.abs().mean().clamp(min=1e-8)
+    # A sum, not a mean: mean's gradient is laid out afresh, and the channels-last convolutions
+    # that it then goes back through take up to half as long again.
+    difference = (fake.float() - real).abs().sum() / real.numel()
+    return difference / real.abs().mean().clamp(min=1e-8)

@@ -80,3 +80,10 @@ def test_feature_matching_survives_dead_features_and_moves_only_the_fake_side() 
     assert value.total.isfinite()
     assert fake.grad is not None
     assert real.grad is None
+
+
+def test_feature_matching_gives_gradients_in_the_layout_of_the_features() -> None:
+    fake = torch.randn(2, 8, 5, 6).contiguous(memory_format=torch.channels_last).requires_grad_()
+    real = torch.randn(2, 8, 5, 6).contiguous(memory_format=torch.channels_last)
+    (gradient,) = torch.autograd.grad(feature_matching([[real]], [[fake]]).total, fake)
+    assert gradient.is_contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,272 @@
+"""One training step, and all the state that the next one depends on."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from codec.codec import Codec, build_autoencoder, inference_tensors
+from codec.config import Config
+from codec.nn.discriminator import DiscriminatorOutput
+from codec.training.averaging import WeightAverage
+from codec.training.initial import load_weights
+from codec.training.objective import Objective
+from codec.training.processes import average_gradients, begin_alike
+from codec.training.schedule import learning_rate_factor
+
+
+@dataclass
+class StepReport:
+    """What one step did.
+
+    Attributes:
+        scalars: values for the log by TensorBoard tag, tensors of one element or numbers.
+        skipped: the update was left out because something was not finite.
+    """
+
+    scalars: dict[str, Tensor | float] = field(default_factory=dict)
+    skipped: bool = False
+
+
+class Learner:
+    """Autoencoder, discriminators and their optimizers.
+
+    `state_dict()` is what all processes share, `rank_state()` what each has for itself; with both
+    and the step, training goes on as if it had never stopped.
+    """
+
+    def __init__(self, config: Config, accelerator: Accelerator) -> None:
+        self.config = config
+        self.accelerator = accelerator
+        device = accelerator.device
+        torch.manual_seed(config.seed)
+        self.model = build_autoencoder(config.model, config.codebooks).to(device)
+        if config.training.initial_model is not None:
+            load_weights(self.model, config.training.initial_model, config.model)
+        self.objective = Objective(config, device)
+        self.discriminators = self.objective.discriminators
+        begin_alike(self.model)
+        if self.discriminators is not None:
+            begin_alike(self.discriminators)
+        optimizer = config.optimizer
+        self.optimizer = _adamw(self.model, optimizer.learning_rate, config)
+        self.discriminator_optimizer = (
+            _adamw(self.discriminators, optimizer.discriminator_learning_rate, config)
+            if self.discriminators is not None
+            else None
+        )
+        self.average = WeightAverage(self.model, decay=config.training.ema_decay)
+        # Draws quantizer dropout and k-means seeds: another stream in every process.
+        self.generator = torch.Generator().manual_seed(
+            config.seed * 1_000_003 + accelerator.process_index
+        )
+
+    def step(self, step: int, wave: Tensor) -> StepReport:
+        """Learns from one batch.
+
+        Args:
+            step: 0 for the first of the run; decides learning rates, stages and revivals.
+            wave: (batch, 1, samples) float32 in [-1, 1].
+        """
+        self._begin_step(step)
+        report = StepReport()
+        with self.accelerator.autocast():
+            output = self.model(wave, self.generator)
+        decoded = output.decoded.float()
+        losses = self.objective.wave_losses(decoded, wave)
+        real = fake = None
+        if self.objective.plays(step):
+            real, fake = self._judge(step, wave, decoded)
+            losses |= self.objective.generator_losses(real, fake)
+        gradient, balance = self.objective.balancer.gradient(
+            {name: loss.total for name, loss in losses.items()}, decoded
+        )
+        if balance.skipped:
+            gradient.fill_(math.nan)  # averaged over processes, it makes all of them skip
+        if real is not None and fake is not None and self.objective.learns(step):
+            loss = self.objective.discriminator_loss(real, fake)
+            assert self.discriminators is not None
+            loss.total.backward(inputs=list(self.discriminators.parameters()))
+            losses["discriminator"] = loss
+        del real, fake
+        self._backward(decoded, gradient, output.quantizer, report)
+        self._update(report)
+        for name, loss in losses.items():
+            report.scalars[f"loss/{name}"] = loss.total.detach()
+            report.scalars |= {f"loss_{name}/{part}": v for part, v in loss.parts.items()}
+        report.scalars |= {f"balanced/{name}": v for name, v in balance.balanced.items()}
+        report.scalars |= {f"share/{name}": v for name, v in balance.share.items()}
+        return report
+
+    def revive_dead_codes(self, step: int) -> int | None:
+        """Runs frozen k-means where its time has come; returns how many codes were replaced."""
+        codebooks = self.config.codebooks
+        due = codebooks.revive_every and step % codebooks.revive_every == 0 and step > 0
+        late = codebooks.revive_until is not None and step > codebooks.revive_until
+        if not due or late or self.model.encoder_frozen:
+            return None
+        revival = self.model.quantizer.revive_dead_codes(
+            iterations=codebooks.kmeans_iterations, generator=self.generator
+        )
+        if codebooks.learning == "gradient":
+            self.model.quantizer.reset_moments(self.optimizer, revival)
+        return revival.total
+
+    def codec(self) -> Codec:
+        """The model as it would ship: averaged weights, folded."""
+        with self.average.applied(self.model):
+            return Codec(self.config.model, inference_tensors(self.model), self.accelerator.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """State that is the same in all processes."""
+        return {
+            "model": _without_statistics(self.model),
+            "optimizer": self.optimizer.state_dict(),
+            "discriminators": self.discriminators.state_dict() if self.discriminators else None,
+            "discriminator_optimizer": (
+                self.discriminator_optimizer.state_dict() if self.discriminator_optimizer else None
+            ),
+            "balancer": self.objective.balancer.state_dict(),
+            "average": self.average.state_dict(),
+            "encoder_frozen": self.model.encoder_frozen,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from `state_dict()`."""
+        self.model.load_state_dict(state["model"], strict=False)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.discriminators is not None and state["discriminators"] is not None:
+            assert self.discriminator_optimizer is not None
+            self.discriminators.load_state_dict(state["discriminators"])
+            self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
+        self.objective.balancer.load_state_dict(state["balancer"])
+        self.average.load_state_dict(state["average"])
+        if state["encoder_frozen"]:
+            self.model.freeze_encoder()
+
+    def rank_state(self) -> dict[str, Any]:
+        """State of this process alone: quantizer statistics with their caches, random states."""
+        statistics = {
+            name: tensor
+            for name, tensor in self.model.state_dict().items()
+            if ".statistics." in name
+        }
+        random = {"generator": self.generator.get_state(), "torch": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            random["cuda"] = torch.cuda.get_rng_state()
+        return {"statistics": statistics, "random": random}
+
+    def load_rank_state(self, state: dict[str, Any]) -> None:
+        """Goes on from `rank_state()`."""
+        self.model.load_state_dict(state["statistics"], strict=False)
+        self.generator.set_state(state["random"]["generator"])
+        torch.set_rng_state(state["random"]["torch"])
+        if torch.cuda.is_available() and "cuda" in state["random"]:
+            torch.cuda.set_rng_state(state["random"]["cuda"])
+
+    def learning_rates(self) -> dict[str, float]:
+        """Of the step that was last begun, by TensorBoard tag."""
+        rates = {"learning_rate/generator": self.optimizer.param_groups[0]["lr"]}
+        if self.discriminator_optimizer is not None:
+            rates["learning_rate/discriminator"] = self.discriminator_optimizer.param_groups[0][
+                "lr"
+            ]
+        return rates
+
+    def _begin_step(self, step: int) -> None:
+        training, optimizer = self.config.training, self.config.optimizer
+        self.model.train()
+        if training.freeze_step is not None and step >= training.freeze_step:
+            self._freeze()
+        start = self.objective.start_step
+        for side, rate, begun in (
+            (self.optimizer, optimizer.learning_rate, 0),
+            (self.discriminator_optimizer, optimizer.discriminator_learning_rate, start),
+        ):
+            if side is not None:
+                factor = learning_rate_factor(
+                    max(step - begun, 0),
+                    warmup_steps=optimizer.warmup_steps,
+                    steps=max(training.steps - begun, 1),
+                    final_factor=optimizer.final_factor,
+                )
+                side.param_groups[0]["lr"] = rate * factor
+                side.zero_grad(set_to_none=True)
+
+    def _freeze(self) -> None:
+        if not self.model.encoder_frozen:
+            # What ships is the average: the decoder's second stage must hear that encoder.
+            self.average.copy_to(self.model)
+            self.model.freeze_encoder()
+
+    def _judge(
+        self, step: int, wave: Tensor, decoded: Tensor
+    ) -> tuple[DiscriminatorOutput, DiscriminatorOutput]:
+        """One pass over each batch, which serves both players and feature matching."""
+        assert self.discriminators is not None
+        with self.accelerator.autocast():
+            with torch.set_grad_enabled(self.objective.learns(step)):
+                real = self.discriminators(wave)
+            fake = self.discriminators(decoded)
+        return real, fake
+
+    def _backward(
+        self, decoded: Tensor, gradient: Tensor, quantizer: Any, report: StepReport
+    ) -> None:
+        losses = self.config.losses
+        extra = (
+            losses.commitment.weight * quantizer.commitment
+            + losses.codebook.weight * quantizer.codebook_loss
+        )
+        report.scalars["loss/commitment"] = quantizer.commitment.detach()
+        report.scalars["loss/codebook"] = quantizer.codebook_loss.detach()
+        if extra.requires_grad:
+            torch.autograd.backward([decoded, extra], [gradient, None])
+        else:
+            decoded.backward(gradient)
+
+    def _update(self, report: StepReport) -> None:
+        """Both optimizers' steps, or neither where a gradient is not finite."""
+        optimizer = self.config.optimizer
+        sides: list[tuple[str, nn.Module, torch.optim.AdamW, float]] = [
+            ("generator", self.model, self.optimizer, optimizer.clip_norm)
+        ]
+        if self.discriminators is not None and self.discriminator_optimizer is not None:
+            sides.append(
+                (
+                    "discriminator",
+                    self.discriminators,
+                    self.discriminator_optimizer,
+                    optimizer.discriminator_clip_norm,
+                )
+            )
+        for name, module, _, clip in sides:
+            parameters = [p for p in module.parameters() if p.grad is not None]
+            if parameters:
+                average_gradients(parameters)
+                norm = nn.utils.clip_grad_norm_(parameters, clip)
+                report.scalars[f"gradient_norm/{name}"] = norm
+                report.skipped |= not math.isfinite(float(norm))
+        if not report.skipped:
+            for _, _, side, _ in sides:
+                side.step()
+            self.average.update(self.model)
+
+
+def _adamw(module: nn.Module, learning_rate: float, config: Config) -> torch.optim.AdamW:
+    optimizer = config.optimizer
+    return torch.optim.AdamW(
+        module.parameters(),
+        lr=learning_rate,
+        betas=(optimizer.betas[0], optimizer.betas[1]),
+        weight_decay=optimizer.weight_decay,
+    )
+
+
+def _without_statistics(model: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: tensor for name, tensor in model.state_dict().items() if ".statistics." not in name
+    }

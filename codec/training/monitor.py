@@ -1,0 +1,160 @@
+"""What a person sees of a run: TensorBoard and the progress bar."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from codec.spectra import MelSpectrogram
+from codec.training.validation import Clip, Validation
+
+Wave = NDArray[np.float32]
+
+_SECONDS_BETWEEN_LINES = 30.0
+_SHOWN = ("mel", "adversarial", "discriminator", "whisper", "commitment")
+
+
+class Monitor:
+    """TensorBoard events in the run's folder and a progress bar in the terminal.
+
+    Args:
+        folder: the run's.
+        steps: length of the run.
+        begun: the step it starts at; TensorBoard drops what an interrupted run logged after it.
+        sample_rate: Hz of the audio that is logged.
+        console: where the bar is drawn.
+    """
+
+    def __init__(
+        self, folder: Path, *, steps: int, begun: int, sample_rate: int, console: Console
+    ) -> None:
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=begun)
+        self._sample_rate = sample_rate
+        self.console = console
+        self._said = time.monotonic()
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[losses]}"),
+            TimeRemainingColumn(),
+            console=console,
+            refresh_per_second=2,
+        )
+        self._task = self._progress.add_task(
+            folder.name, total=steps, completed=begun, losses="starting"
+        )
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+        self._writer.close()
+
+    def say(self, message: str) -> None:
+        """Prints one line above the progress bar."""
+        self.console.print(message, highlight=False, soft_wrap=True)
+
+    def advance(self, step: int) -> None:
+        """Moves the bar to `step` completed steps."""
+        self._progress.update(self._task, completed=step)
+
+    def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Writes values by tag, and shows the losses that matter beside the bar."""
+        for tag, value in scalars.items():
+            self._writer.add_scalar(tag, value, step)
+        shown = [
+            f"{name} {scalars[f'loss/{name}']:.3f}" for name in _SHOWN if f"loss/{name}" in scalars
+        ]
+        if shown:
+            self._progress.update(self._task, losses=" · ".join(shown))
+            self._say_now_and_then(step, " · ".join(shown))
+
+    def _say_now_and_then(self, step: int, losses: str) -> None:
+        """Where there is no terminal to draw a bar in, a line every half minute, for a log file."""
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self._said > _SECONDS_BETWEEN_LINES:
+            self._said = now
+            self.say(f"step {step}: {losses}")
+
+    def log_codebooks(self, step: int, perplexity: Sequence[float], used: Sequence[float]) -> None:
+        """Writes perplexity and used share of each codebook, first codebook first."""
+        for i, (each_perplexity, each_used) in enumerate(zip(perplexity, used, strict=True), 1):
+            self._writer.add_scalar(f"codebook_perplexity/{i}", each_perplexity, step)
+            self._writer.add_scalar(f"codebook_used/{i}", each_used, step)
+
+    def log_validation(
+        self, step: int, validation: Validation, clips: Sequence[Clip], logged_clips: int
+    ) -> None:
+        """Writes scores by rate, and audio and spectrograms of the first clips."""
+        for kbps, scores in validation.scores.items():
+            for name, value in scores.items():
+                self._writer.add_scalar(f"validation_{name}/{kbps:g}_kbps", value, step)
+        for clip, decoded in list(zip(clips, validation.decoded, strict=True))[:logged_clips]:
+            for kind, wave in (("original", clip.wave), ("decoded", decoded)):
+                self._writer.add_audio(
+                    f"{clip.name}/{kind}",
+                    np.clip(wave, -1, 1)[None],
+                    step,
+                    sample_rate=self._sample_rate,
+                )
+            image = _spectrograms(clip, decoded, self._sample_rate)
+            self._writer.add_image(f"{clip.name}/spectrograms", image, step, dataformats="HWC")
+        self._writer.flush()
+
+    def log_text(self, tag: str, text: str) -> None:
+        """Writes a text, such as the config."""
+        self._writer.add_text(tag, text, 0)
+
+
+def _spectrograms(clip: Clip, decoded: Wave, sample_rate: int) -> NDArray[np.uint8]:
+    """Log-mel spectrograms of original and decoded on one colour scale, as an (H, W, 3) image."""
+    figure = Figure(figsize=(9, 5), layout="constrained", dpi=80)
+    canvas = FigureCanvasAgg(figure)
+    mel = MelSpectrogram(sample_rate=sample_rate, n_fft=1024, n_mels=80)
+    original = _decibels(mel, clip.wave)
+    top = float(original.max())
+    for axes, title, image in zip(
+        figure.subplots(2, 1, sharex=True),
+        (f"{clip.name}: original", "decoded"),
+        (original, _decibels(mel, decoded)),
+        strict=True,
+    ):
+        axes.imshow(
+            image,
+            origin="lower",
+            aspect="auto",
+            vmin=top - 80,
+            vmax=top,
+            cmap="magma",
+            extent=(0, len(clip.wave) / sample_rate, 0, image.shape[0]),
+        )
+        axes.set_title(title, fontsize=9)
+        axes.set_ylabel("mel band")
+    axes.set_xlabel("seconds")
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _decibels(mel: MelSpectrogram, wave: Wave) -> NDArray[np.float32]:
+    """(bands, frames) in dB of a (samples,) wave."""
+    with torch.no_grad():
+        magnitude = mel(torch.from_numpy(wave)[None, None])[0]
+    return 20 * torch.log10(magnitude.clamp(min=1e-5)).numpy()

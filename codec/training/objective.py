@@ -1,0 +1,120 @@
+"""What a decoded wave is judged by: losses, discriminators and the balancer, from the config."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from codec.config import Config
+from codec.losses.adversarial import AdversarialLoss, feature_matching
+from codec.losses.balance import Balancer, EmaBalancer, GradientBalancer, NoBalancer
+from codec.losses.base import LossValue
+from codec.losses.spectral import MultiScaleMelLoss, WaveformLoss
+from codec.losses.whisper import WhisperFeatureLoss
+from codec.nn.discriminator import (
+    DiscriminatorOutput,
+    Discriminators,
+    MultiPeriodDiscriminator,
+    MultiScaleSTFTDiscriminator,
+)
+
+WaveLoss = Callable[[Tensor, Tensor], LossValue]
+
+
+class Objective:
+    """Losses of a decoded wave against the real one.
+
+    Attributes:
+        discriminators: None where no loss needs them.
+        balancer: turns the losses on the decoded wave into its gradient.
+        start_step: the adversarial losses take part from this step on.
+    """
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        losses = config.losses
+        self._wave_losses = _wave_losses(config, device)
+        self._adversarial_weight = losses.adversarial.weight
+        self._matching_weight = losses.feature_matching.weight
+        self._game = AdversarialLoss(losses.adversarial.kind)
+        self.start_step = losses.adversarial.start_step
+        self.every = losses.adversarial.every
+        wanted = losses.adversarial.weight > 0 or losses.feature_matching.weight > 0
+        self.discriminators = build_discriminators(config).to(device) if wanted else None
+        self.balancer = build_balancer(config)
+
+    def plays(self, step: int) -> bool:
+        """Whether the discriminators take part at this step."""
+        return self.discriminators is not None and step >= self.start_step
+
+    def learns(self, step: int) -> bool:
+        """Whether the discriminators learn at this step."""
+        return self.plays(step) and (step - self.start_step) % self.every == 0
+
+    def wave_losses(self, decoded: Tensor, wave: Tensor) -> dict[str, LossValue]:
+        """Losses that need no discriminator, by name; both waves (batch, 1, samples) float32."""
+        return {name: loss(decoded, wave) for name, loss in self._wave_losses.items()}
+
+    def generator_losses(
+        self, real: DiscriminatorOutput, fake: DiscriminatorOutput
+    ) -> dict[str, LossValue]:
+        """Adversarial and feature-matching losses, by name."""
+        losses = {}
+        if self._adversarial_weight > 0:
+            losses["adversarial"] = self._game.generator(fake.logits)
+        if self._matching_weight > 0:
+            losses["feature_matching"] = feature_matching(real.features, fake.features)
+        return losses
+
+    def discriminator_loss(self, real: DiscriminatorOutput, fake: DiscriminatorOutput) -> LossValue:
+        """What the discriminators minimise."""
+        return self._game.discriminator(real.logits, fake.logits)
+
+
+def build_discriminators(config: Config) -> Discriminators:
+    """The discriminators that the config names, freshly initialised."""
+    chosen: list[nn.Module] = []
+    if stft := config.discriminators.stft:
+        chosen.append(
+            MultiScaleSTFTDiscriminator(n_ffts=tuple(stft.n_ffts), channels=stft.channels)
+        )
+    if period := config.discriminators.period:
+        chosen.append(
+            MultiPeriodDiscriminator(periods=tuple(period.periods), channels=period.channels)
+        )
+    return Discriminators(chosen)
+
+
+def build_balancer(config: Config) -> Balancer:
+    """The balancer that the config names, over the losses on the decoded wave."""
+    losses = config.losses
+    weights = {
+        "mel": losses.mel.weight,
+        "waveform": losses.waveform.weight,
+        "whisper": losses.whisper.weight,
+        "adversarial": losses.adversarial.weight,
+        "feature_matching": losses.feature_matching.weight,
+    }
+    balancer = config.balancer
+    if balancer.kind == "ema":
+        return EmaBalancer(weights, decay=balancer.decay)
+    if balancer.kind == "gradient":
+        return GradientBalancer(weights, decay=balancer.decay, total_norm=balancer.total_norm)
+    return NoBalancer(weights)
+
+
+def _wave_losses(config: Config, device: torch.device) -> dict[str, WaveLoss]:
+    losses, sample_rate = config.losses, config.model.sample_rate
+    chosen: dict[str, WaveLoss] = {}
+    if losses.mel.weight > 0:
+        mel = MultiScaleMelLoss(sample_rate=sample_rate, n_ffts=tuple(losses.mel.n_ffts))
+        chosen["mel"] = mel.to(device)
+    if losses.waveform.weight > 0:
+        chosen["waveform"] = WaveformLoss()
+    if losses.whisper.weight > 0:
+        whisper = WhisperFeatureLoss(
+            model=losses.whisper.model,
+            sample_rate=sample_rate,
+            layers=tuple(losses.whisper.layers) if losses.whisper.layers else None,
+        )
+        chosen["whisper"] = whisper.to(device)
+    return chosen

@@ -1,0 +1,315 @@
+"""The training loop: batches in, checkpoints, curves and models out."""
+
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from rich.console import Console
+from rich.logging import RichHandler
+from torch import Tensor
+
+from codec.config import Config
+from codec.data.batches import batches
+from codec.data.corpus import held_out_clips, training_crops
+from codec.errors import ModelFileError, TrainingError
+from codec.evaluation.metrics import ScorePool
+from codec.training.learner import Learner, StepReport
+from codec.training.monitor import Monitor
+from codec.training.processes import any_process
+from codec.training.run import RunFolder, open_run, record_config
+from codec.training.validation import Clip, is_better, validate
+
+
+@dataclass
+class Progress:
+    """Where a run stands; part of every checkpoint.
+
+    Attributes:
+        step: completed steps.
+        skipped: steps whose update was left out, in all.
+        skipped_in_a_row: of them, the last ones.
+        best_step: step of the best validation, and
+        best_value: what it scored; None before the first.
+    """
+
+    step: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    best_step: int | None = None
+    best_value: float | None = None
+
+
+def train(config: Config, *, resume: bool = False, console: Console | None = None) -> RunFolder:
+    """Trains a codec as the config says; see `Trainer`."""
+    return Trainer(config, resume=resume, console=console).run()
+
+
+class Trainer:
+    """One run, from its first or its last checkpointed step.
+
+    Args:
+        config: the run.
+        resume: go on from the newest checkpoint, if there is one.
+        console: where progress goes; none: the terminal's standard error.
+
+    Raises:
+        SottoError: what is wrong with config, data, or the run's folder.
+    """
+
+    def __init__(
+        self, config: Config, *, resume: bool = False, console: Console | None = None
+    ) -> None:
+        self.config = config
+        self.folder, begun = open_run(config, resume=resume)
+        self.accelerator = Accelerator(mixed_precision=config.training.mixed_precision)
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)  # last: Accelerator sets it, too
+        self.is_main = self.accelerator.is_main_process
+        self.console = (console or Console(stderr=True)) if self.is_main else Console(quiet=True)
+        set_seed(config.seed + self.accelerator.process_index)
+        self.crops = training_crops(config)
+        self.clips = [Clip(*clip) for clip in held_out_clips(config)] if self.is_main else []
+        self.learner = Learner(config, self.accelerator)
+        self.progress = Progress()
+        if begun:
+            self._load(begun)
+        if self.is_main:
+            record_config(self.folder, config)
+        self._stop_asked = False
+
+    def run(self) -> RunFolder:
+        """Trains to the last step, the time limit or Ctrl-C; what was learnt is saved."""
+        config = self.config
+        with ExitStack() as stack:
+            stack.enter_context(self._stopping_on_signals())
+            self.monitor = (
+                stack.enter_context(
+                    Monitor(
+                        self.folder.path,
+                        steps=config.training.steps,
+                        begun=self.progress.step,
+                        sample_rate=config.model.sample_rate,
+                        console=self.console,
+                    )
+                )
+                if self.is_main
+                else None
+            )
+            stack.enter_context(_logging_to(self.console))
+            self.pool = stack.enter_context(ScorePool(config.validation.workers))
+            self._announce()
+            self._loop()
+        return self.folder
+
+    def _loop(self) -> None:
+        training, validation = self.config.training, self.config.validation
+        begun = time.monotonic()
+        meter = _Meter(self.config, self.accelerator.num_processes)
+        for wave in self._batches():
+            if self.progress.step >= training.steps:
+                break
+            report = self._step(wave)
+            meter.count()
+            step = self.progress.step
+            last = step == training.steps
+            logs = step % training.log_every == 0 or last
+            if logs:
+                self._log(report, meter)
+            # Asking the others costs an exchange, so it is done when values are logged anyway.
+            asks = logs or self.accelerator.num_processes == 1
+            late = training.max_minutes and time.monotonic() - begun > 60 * training.max_minutes
+            late = asks and self._any(bool(late))
+            stop = asks and self._any(self._stop_asked)
+            improved = False
+            if step % validation.every == 0 or last or late:
+                improved = self._validate()
+            if step % training.checkpoint_every == 0 or last or late or stop or improved:
+                self._save()
+            if late or stop:
+                why = "out of time" if late else "stopped"
+                self._say(f"{why} at step {step}, saved; --resume goes on from here")
+                break
+
+    def _any(self, flag: bool) -> bool:
+        return any_process(flag, self.accelerator.device)
+
+    def _batches(self) -> Iterator[Tensor]:
+        data = self.config.data
+        loader = batches(
+            self.crops,
+            batch_size=data.batch_size,
+            start_step=self.progress.step,
+            workers=data.workers,
+            rank=self.accelerator.process_index,
+            world_size=self.accelerator.num_processes,
+        )
+        for wave in loader:
+            yield wave.to(self.accelerator.device, non_blocking=True)
+
+    def _step(self, wave: Tensor) -> StepReport:
+        progress = self.progress
+        report = self.learner.step(progress.step, wave)
+        progress.step += 1
+        if report.skipped:
+            progress.skipped += 1
+            progress.skipped_in_a_row += 1
+            self._give_up_if_hopeless()
+        else:
+            progress.skipped_in_a_row = 0
+        if self.config.codebooks.revive_every and (
+            progress.step % self.config.codebooks.revive_every == 0
+        ):
+            self._log_codebooks()
+            revived = self.learner.revive_dead_codes(progress.step)
+            if revived is not None:
+                report.scalars["codebooks/revived"] = float(revived)
+                self._log_scalars({"codebooks/revived": float(revived)})
+        if self.monitor is not None:
+            self.monitor.advance(progress.step)
+        return report
+
+    def _give_up_if_hopeless(self) -> None:
+        limit = self.config.training.max_nonfinite_steps
+        if self.progress.skipped_in_a_row < limit:
+            return
+        steps = self.folder.checkpoints.steps()
+        rest = f"the checkpoint of step {steps[-1]} is intact" if steps else "nothing was saved yet"
+        raise TrainingError(
+            f"step {self.progress.step}: losses or gradients were not finite {limit} times in a "
+            f"row; {rest}. Lower optimizer.learning_rate or optimizer.clip_norm, or set "
+            "training.mixed_precision: no"
+        )
+
+    def _validate(self) -> bool:
+        """Scores the averaged model; whether it is the best so far."""
+        validation, progress = self.config.validation, self.progress
+        improved = False
+        if self.is_main and self.monitor is not None:
+            codec = self.learner.codec()
+            result = validate(codec, self.clips, kbps=self.config.validation_kbps(), pool=self.pool)
+            self.monitor.log_validation(progress.step, result, self.clips, validation.logged_clips)
+            value = result.at_highest_rate(validation.best_by)
+            for kbps, scores in result.scores.items():
+                self._say(
+                    f"step {progress.step}, {kbps:g} kbps: PESQ-nb {scores['pesq_nb']:.2f}, "
+                    f"PESQ-wb {scores['pesq_wb']:.2f}, STOI {scores['stoi']:.3f}, "
+                    f"mel distance {scores['mel_distance']:.2f} dB"
+                )
+            if is_better(validation.best_by, value, progress.best_value):
+                progress.best_step, progress.best_value = progress.step, value
+                codec.save(self.folder.best)
+                improved = True
+        return self._any(improved)
+
+    def _save(self) -> None:
+        step, store = self.progress.step, self.folder.checkpoints
+        store.write_rank(step, self.accelerator.process_index, self.learner.rank_state())
+        self.accelerator.wait_for_everyone()
+        if self.is_main:
+            shared = {"learner": self.learner.state_dict(), "progress": vars(self.progress)}
+            store.commit(step, shared)
+            best = self.progress.best_step
+            store.prune(protect=[] if best is None else [best])
+            try:
+                self.learner.codec().save(self.folder.last)
+            except ModelFileError as error:
+                raise TrainingError(str(error)) from None
+        self.accelerator.wait_for_everyone()
+
+    def _load(self, step: int) -> None:
+        shared, own = self.folder.checkpoints.read(step, self.accelerator.process_index)
+        self.learner.load_state_dict(shared["learner"])
+        self.progress = Progress(**shared["progress"])
+        if own is None:
+            _, own = self.folder.checkpoints.read(step, 0)
+        self.learner.load_rank_state(own)
+
+    def _log(self, report: StepReport, meter: "_Meter") -> None:
+        scalars = {tag: float(value) for tag, value in report.scalars.items()}
+        scalars |= self.learner.learning_rates()
+        scalars |= meter.read()
+        scalars["training/skipped_steps"] = float(self.progress.skipped)
+        self._log_scalars(scalars)
+
+    def _log_scalars(self, scalars: dict[str, float]) -> None:
+        if self.monitor is not None:
+            self.monitor.log_scalars(self.progress.step, scalars)
+
+    def _log_codebooks(self) -> None:
+        usage = self.learner.model.quantizer.usage()
+        if self.monitor is not None:
+            self.monitor.log_codebooks(
+                self.progress.step, [u.perplexity for u in usage], [u.used for u in usage]
+            )
+
+    def _announce(self) -> None:
+        model = self.learner.model
+        millions = sum(p.numel() for p in model.parameters()) / 1e6
+        begun = f", going on from step {self.progress.step}" if self.progress.step else ""
+        self._say(
+            f"{self.folder.path}: {millions:.1f} M parameters on {self.accelerator.device}{begun}; "
+            f"watch with: tensorboard --logdir {self.folder.path.parent}"
+        )
+
+    def _say(self, message: str) -> None:
+        if self.monitor is not None:
+            self.monitor.say(message)
+
+    @contextmanager
+    def _stopping_on_signals(self) -> Iterator[None]:
+        """The first Ctrl-C or SIGTERM ends the run after this step, saved; the second at once."""
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self._stop_asked:
+                raise KeyboardInterrupt
+            self._stop_asked = True
+
+        stopping = (signal.SIGINT, signal.SIGTERM)
+        earlier = {number: signal.signal(number, ask) for number in stopping}
+        try:
+            yield
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+
+
+class _Meter:
+    """Steps and seconds of audio per second since it was last read."""
+
+    def __init__(self, config: Config, processes: int) -> None:
+        data = config.data
+        self._seconds_a_step = (
+            processes * data.batch_size * data.segment_samples / config.model.sample_rate
+        )
+        self._steps, self._since = 0, time.monotonic()
+
+    def count(self) -> None:
+        self._steps += 1
+
+    def read(self) -> dict[str, float]:
+        now = time.monotonic()
+        rate = self._steps / max(now - self._since, 1e-9)
+        self._steps, self._since = 0, now
+        return {
+            "throughput/steps_per_second": rate,
+            "throughput/audio_seconds_per_second": rate * self._seconds_a_step,
+        }
+
+
+@contextmanager
+def _logging_to(console: Console) -> Iterator[None]:
+    """Warnings, of damaged files say, appear above the progress bar."""
+    handler = RichHandler(console=console, show_path=False, show_time=False)
+    root = logging.getLogger("codec")
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)

@@ -1,0 +1,182 @@
+import pytest
+import torch
+from accelerate import Accelerator
+
+from codec.codec import Codec
+from codec.config_files import parse_config
+from codec.errors import ConfigError
+from codec.training.learner import Learner
+
+
+@pytest.fixture(autouse=True)
+def on_cpu():
+    return Accelerator(cpu=True)
+
+
+def learner_of(config):
+    return Learner(config, Accelerator(cpu=True))
+
+
+def batch(seed=0):
+    return 0.1 * torch.randn(2, 1, 800, generator=torch.Generator().manual_seed(seed))
+
+
+def copies(module):
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def changed(before, module):
+    return {n for n, tensor in module.state_dict().items() if not torch.equal(before[n], tensor)}
+
+
+def test_discriminators_rest_until_the_adversarial_start(tiny):
+    learner = learner_of(tiny())
+    before = copies(learner.discriminators)
+    for step in range(3):
+        report = learner.step(step, batch(step))
+        assert "loss/adversarial" not in report.scalars
+    assert not changed(before, learner.discriminators)
+    report = learner.step(3, batch())
+    assert {"loss/adversarial", "loss/feature_matching", "loss/discriminator"} <= set(
+        report.scalars
+    )
+    assert changed(before, learner.discriminators)
+
+
+def test_discriminators_learn_at_one_step_of_every(tiny):
+    learner = learner_of(tiny(losses={"adversarial": {"start_step": 0, "every": 3}}))
+    learnt = []
+    for step in range(6):
+        before = copies(learner.discriminators)
+        learner.step(step, batch(step))
+        learnt.append(bool(changed(before, learner.discriminators)))
+    assert learnt == [True, False, False, True, False, False]
+
+
+def test_discriminators_see_real_and_decoded_once_a_step(tiny):
+    learner = learner_of(tiny(losses={"adversarial": {"start_step": 0}}))
+    seen = []
+    learner.discriminators.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    wave = batch()
+    learner.step(0, wave)
+    assert len(seen) == 2
+    assert seen[0] is wave
+
+
+def test_the_generator_step_gives_discriminators_no_gradient(tiny):
+    learner = learner_of(tiny(losses={"adversarial": {"start_step": 0, "every": 2}}))
+    learner.step(1, batch())
+    assert all(p.grad is None for p in learner.discriminators.parameters())
+    assert all(p.grad is not None for p in learner.model.decoder.parameters())
+
+
+def test_second_stage_freezes_encoder_and_quantizer_bit_for_bit(tiny):
+    learner = learner_of(tiny(training={"freeze_step": 4}, codebooks={"revive_every": 1}))
+    for step in range(5):
+        learner.step(step, batch(step))
+    before = copies(learner.model)
+    for step in range(5, 12):
+        learner.step(step, batch(step))
+        assert learner.revive_dead_codes(step) is None
+    moved = changed(before, learner.model)
+    assert moved
+    assert all(name.startswith("decoder.") for name in moved)
+
+
+def test_second_stage_goes_on_with_quantizer_dropout(tiny):
+    config = tiny(training={"freeze_step": 0}, codebooks={"dropout": 1.0})
+    learner = learner_of(config)
+    learner.step(0, batch())
+    seen = []
+    learner.model.quantizer.register_forward_hook(lambda _m, _i, out: seen.append(out.codes))
+    for step in range(1, 8):
+        learner.step(step, batch(step))
+    depths = (torch.cat(seen)[..., 0] >= 0).sum(dim=1)
+    assert len(set(depths.tolist())) > 1
+
+
+def test_what_ships_in_the_second_stage_has_the_encoder_the_decoder_heard(tiny):
+    learner = learner_of(tiny(training={"freeze_step": 3}))
+    for step in range(6):
+        learner.step(step, batch(step))
+    with torch.no_grad():
+        heard = learner.model.encoder(batch())
+        with learner.average.applied(learner.model):
+            ships = learner.model.encoder(batch())
+    assert torch.equal(heard, ships)
+
+
+def test_a_non_finite_batch_changes_nothing(tiny):
+    learner = learner_of(tiny())
+    for step in range(4):
+        learner.step(step, batch(step))
+    model, judges = copies(learner.model), copies(learner.discriminators)
+    average = {name: tensor.clone() for name, tensor in learner.average.average.items()}
+    wave = batch()
+    wave[0, 0, 3] = float("nan")
+    assert learner.step(4, wave).skipped
+    # Counts fade, sums with them: what a row stands for, their quotient, does not move.
+    assert not {n for n in changed(model, learner.model) if not n.endswith(("count", "sum"))}
+    assert not changed(judges, learner.discriminators)
+    assert all(torch.equal(average[n], t) for n, t in learner.average.average.items())
+    assert not learner.step(5, batch()).skipped
+    assert changed(model, learner.model)
+
+
+def test_the_codec_has_the_averaged_weights(tiny):
+    learner = learner_of(tiny(training={"ema_decay": 0.9}))
+    for step in range(4):
+        learner.step(step, batch(step))
+    wave = batch()
+    ours = learner.codec().encode(wave)
+    learner.model.eval()
+    with torch.no_grad(), learner.average.applied(learner.model):
+        expected = learner.model.quantizer.encode(learner.model.encoder(wave))
+    assert torch.equal(ours, expected)
+
+
+def test_weights_of_a_model_file_start_a_run(tiny, tmp_path):
+    first = learner_of(tiny())
+    for step in range(4):
+        first.step(step, batch(step))
+    path = tmp_path / "model.safetensors"
+    first.codec().save(path)
+    second = learner_of(tiny(training={"initial_model": str(path)}))
+    one, other = Codec.load(path), second.codec()
+    assert torch.equal(one.encode(batch()), other.encode(batch()))
+    torch.testing.assert_close(
+        one.decode(one.encode(batch())), other.decode(other.encode(batch())), rtol=1e-4, atol=1e-5
+    )
+    codebook = second.model.quantizer.codebooks[0].codebook.clone()
+    second.step(0, batch())
+    drift = (second.model.quantizer.codebooks[0].codebook - codebook).norm() / codebook.norm()
+    assert drift < 0.5, "the codebooks were started over instead of going on"
+
+
+def test_another_architecture_cannot_start_a_run(tiny, tmp_path):
+    path = tmp_path / "model.safetensors"
+    learner_of(tiny()).codec().save(path)
+    values = tiny().model_dump()
+    values["model"]["dimension"] = 16
+    values["training"]["initial_model"] = str(path)
+    with pytest.raises(ConfigError, match=r"model\.dimension is 8, this run's is 16"):
+        learner_of(parse_config(values, source="test"))
+
+
+def test_revived_gradient_codes_lose_their_old_moments(tiny):
+    values = tiny(codebooks={"learning": "gradient", "revive_every": 40}).model_dump()
+    values["model"]["quantizer"]["codebook_size"] = 256  # more than there are different vectors
+    values["model"]["default_kbps"] = 12.8
+    learner = learner_of(parse_config(values, source="test"))
+    for step in range(40):
+        learner.step(step, batch(step % 3))
+    codebook = learner.model.quantizer.codebooks[0].codebook
+    hits = learner.model.quantizer.codebooks[0].statistics.hits
+    dead = hits == 0
+    assert dead.any(), "the test needs a dead code"
+    learner.optimizer.state[codebook]["exp_avg"].fill_(1.0)
+    assert learner.revive_dead_codes(40)
+    moments = learner.optimizer.state[codebook]["exp_avg"]
+    revived = (moments == 0).all(dim=1)
+    assert revived.any()
+    assert not revived[~dead].any()

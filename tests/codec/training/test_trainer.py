@@ -1,0 +1,261 @@
+import signal
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from codec import audio
+from codec.codec import Codec
+from codec.config_files import parse_config
+from codec.errors import ConfigError, DataError, TrainingError
+from codec.training.trainer import Trainer, train
+
+
+def quiet():
+    return Console(quiet=True)
+
+
+def interrupt_at(monkeypatch, step):
+    """Ctrl-C arrives while this step runs."""
+    take = Trainer._step
+
+    def interrupted(self, wave):
+        report = take(self, wave)
+        if self.progress.step == step:
+            signal.raise_signal(signal.SIGINT)
+        return report
+
+    monkeypatch.setattr(Trainer, "_step", interrupted)
+
+
+def leaves(tree, path=""):
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from leaves(value, f"{path}/{key}")
+    elif isinstance(tree, list | tuple):
+        for i, value in enumerate(tree):
+            yield from leaves(value, f"{path}/{i}")
+    else:
+        yield path, tree
+
+
+def assert_bitwise_equal(one, other):
+    ones, others = dict(leaves(one)), dict(leaves(other))
+    assert ones.keys() == others.keys()
+    for path, value in ones.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, others[path]), path
+        else:
+            assert value == others[path], path
+
+
+VARIANTS = {
+    "ema": {},
+    "gradient-codebooks": {"codebooks": {"learning": "gradient"}},
+    "ema-balancer": {"balancer": {"kind": "ema"}},
+    "two-stages": {"training": {"freeze_step": 7}},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS.keys())
+@pytest.mark.parametrize("at", [2, 5])
+def test_resuming_equals_never_having_stopped(tiny, monkeypatch, variant, at):
+    variant = {**variant, "training": {"steps": 10, "log_every": 2, **variant.get("training", {})}}
+    straight = train(tiny(name="straight", **variant), console=quiet())
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, at)
+        stopped = train(tiny(name="resumed", **variant), console=quiet())
+    assert stopped.checkpoints.steps()[-1] == at
+    torch.manual_seed(99)  # whatever happened in between must not matter
+    resumed = train(tiny(name="resumed", **variant), resume=True, console=quiet())
+    assert_bitwise_equal(straight.checkpoints.read(10, 0), resumed.checkpoints.read(10, 0))
+    assert straight.last.read_bytes() == resumed.last.read_bytes()
+
+
+def test_resuming_with_other_workers_equals_never_having_stopped(tiny, monkeypatch):
+    straight = train(tiny(name="straight", training={"steps": 6}), console=quiet())
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 3)
+        train(tiny(name="resumed", training={"steps": 6}), console=quiet())
+    config = tiny(
+        name="resumed",
+        training={"steps": 6},
+        data={"source": "fixed", "segment_samples": 800, "batch_size": 2, "workers": 1},
+    )
+    resumed = train(config, resume=True, console=quiet())
+    assert straight.last.read_bytes() == resumed.last.read_bytes()
+
+
+def test_ctrl_c_saves_what_was_learnt(tiny, monkeypatch):
+    interrupt_at(monkeypatch, 3)
+    folder = train(tiny(), console=quiet())
+    assert folder.checkpoints.steps() == [3]
+    assert Codec.load(folder.last).n_quantizers == 3
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("balancer", ["ema", "gradient", "none"])
+def test_losses_fall_on_a_small_fixed_set(tiny, balancer):
+    config = tiny(
+        balancer={"kind": balancer},
+        losses={
+            "mel": {"n_ffts": [64, 256], "weight": 1.0},
+            "waveform": {"weight": 1.0 if balancer != "none" else 10.0},
+            "adversarial": {"weight": 0},
+            "feature_matching": {"weight": 0},
+        },
+        optimizer={"warmup_steps": 2, "learning_rate": 5e-3},
+        training={"steps": 120, "log_every": 1, "checkpoint_every": 1000},
+        validation={"every": 1000, "clips": 1, "seconds": 0.5, "workers": 0},
+    )
+    folder = train(config, console=quiet())
+    for loss, share in (("mel", 0.7), ("waveform", 0.9)):
+        values = [event.value for event in curves(folder).Scalars(f"loss/{loss}")]
+        assert np.mean(values[-5:]) < share * np.mean(values[:5]), loss
+
+
+def curves(folder):
+    events = EventAccumulator(str(folder.path / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    return events
+
+
+def test_tensorboard_has_every_curve_and_the_same_clips(tiny):
+    events = curves(train(tiny(), console=quiet()))
+    scalars = set(events.Tags()["scalars"])
+    losses = ("mel", "waveform", "adversarial", "feature_matching")
+    assert {f"loss/{name}" for name in (*losses, "discriminator", "commitment")} <= scalars
+    assert {f"balanced/{name}" for name in losses} <= scalars
+    assert {f"share/{name}" for name in losses} <= scalars
+    assert {"gradient_norm/generator", "gradient_norm/discriminator"} <= scalars
+    assert {"learning_rate/generator", "learning_rate/discriminator"} <= scalars
+    assert {f"codebook_used/{i}" for i in (1, 2, 3)} <= scalars
+    assert {f"codebook_perplexity/{i}" for i in (1, 2, 3)} <= scalars
+    assert {"throughput/steps_per_second", "training/skipped_steps"} <= scalars
+    for metric in ("pesq_nb", "pesq_wb", "stoi", "mel_distance"):
+        assert {f"validation_{metric}/{kbps}_kbps" for kbps in ("3.2", "6.4")} <= scalars
+    assert set(events.Tags()["audio"]) == {"training_0/original", "training_0/decoded"}
+    assert events.Tags()["images"] == ["training_0/spectrograms"]
+    steps = [event.step for event in events.Scalars("validation_mel_distance/6.4_kbps")]
+    assert steps == [6, 12]
+
+
+def test_a_resumed_run_continues_the_curves(tiny, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 5)
+        train(tiny(), console=quiet())
+    folder = train(tiny(), resume=True, console=quiet())
+    steps = [event.step for event in curves(folder).Scalars("loss/mel")]
+    assert steps == sorted(set(steps)) == [2, 4, 6, 8, 10, 12]
+
+
+def test_the_last_checkpoints_and_the_best_are_kept(tiny, monkeypatch):
+    values = iter([0.5, 0.9, 0.7, 0.6, 0.4, 0.3])
+
+    def scored(*args, **kwargs):
+        result = real_validate(*args, **kwargs)
+        for scores in result.scores.values():
+            scores["stoi"] = value[0]
+        return result
+
+    value = [0.0]
+
+    def next_value(*args, **kwargs):
+        value[0] = next(values)
+        return scored(*args, **kwargs)
+
+    from codec.training import trainer
+
+    real_validate = trainer.validate
+    monkeypatch.setattr(trainer, "validate", next_value)
+    config = tiny(
+        training={"steps": 12, "checkpoint_every": 2, "keep_checkpoints": 2},
+        validation={"every": 2, "clips": 1, "seconds": 0.5, "workers": 0, "best_by": "stoi"},
+    )
+    folder = train(config, console=quiet())
+    assert folder.checkpoints.steps() == [4, 10, 12]
+    assert folder.best.exists()
+    assert folder.checkpoints.read(12, 0)[0]["progress"]["best_step"] == 4
+
+
+def test_a_second_run_does_not_overwrite_the_first(tiny):
+    train(tiny(training={"steps": 2}), console=quiet())
+    with pytest.raises(TrainingError, match=r"step 2; add --resume"):
+        train(tiny(training={"steps": 2}), console=quiet())
+
+
+def test_another_model_cannot_resume(tiny):
+    train(tiny(training={"steps": 2}), console=quiet())
+    with pytest.raises(ConfigError, match=r"discriminators\.stft"):
+        train(
+            tiny(discriminators={"stft": {"n_ffts": [128], "channels": 4}}),
+            resume=True,
+            console=quiet(),
+        )
+
+
+def test_a_damaged_checkpoint_is_named(tiny):
+    folder = train(tiny(training={"steps": 2}), console=quiet())
+    file = folder.checkpoints.path(2) / "shared.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(TrainingError, match=r"shared\.safetensors: damaged; remove"):
+        train(tiny(training={"steps": 2}), resume=True, console=quiet())
+
+
+def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(tiny, monkeypatch):
+    from codec.training import checkpoint
+
+    write = checkpoint.save_file
+
+    def full(tensors, path):
+        if ".writing_00000004" in str(path):
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        write(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    config = tiny(training={"steps": 6, "checkpoint_every": 2})
+    with pytest.raises(TrainingError, match=r"No space left.*step 2 is intact") as caught:
+        train(config, console=quiet())
+    assert "\n" not in str(caught.value)
+    store = Trainer(config, resume=True, console=quiet()).folder.checkpoints
+    assert store.steps() == [2]
+    assert [entry.name for entry in store.folder.iterdir()] == ["step_00000002"]
+
+
+def test_persistent_non_finite_losses_end_the_run(tiny, monkeypatch):
+    def broken(self):
+        for wave in batches(self):
+            yield wave * float("nan") if self.progress.step >= 4 else wave
+
+    batches = Trainer._batches
+    monkeypatch.setattr(Trainer, "_batches", broken)
+    config = tiny(training={"steps": 50, "max_nonfinite_steps": 3, "checkpoint_every": 2})
+    with pytest.raises(TrainingError, match=r"step 7.*3 times in a row.*learning_rate"):
+        train(config, console=quiet())
+
+
+def test_a_folder_of_audio_is_trained_on(tiny, tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        wave = 0.1 * rng.standard_normal((1, 4000)).astype(np.float32)
+        audio.write_wav(tmp_path / "audio" / f"{i}.wav", wave, 8000)
+    data = {"path": str(tmp_path / "audio"), "segment_samples": 800, "batch_size": 2, "workers": 0}
+    values = tiny().model_dump()
+    values["data"] = data
+    values["training"]["steps"] = 2
+    folder = train(parse_config(values, source="test"), console=quiet())
+    assert folder.last.exists()
+
+
+def test_an_empty_folder_is_named_and_nothing_is_written(tiny, tmp_path):
+    (tmp_path / "empty").mkdir()
+    values = tiny().model_dump()
+    values["data"] = {"path": str(tmp_path / "empty"), "segment_samples": 800}
+    with pytest.raises(DataError, match="no audio files found"):
+        train(parse_config(values, source="test"), console=quiet())
+    assert [entry.name for entry in tmp_path.iterdir()] == ["empty"]

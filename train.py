@@ -1,0 +1,44 @@
+"""Train a codec: python train.py configs/NAME.yaml [section.key=value ...] [--resume]."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from codec.errors import SottoError
+
+# OpenMP threads that spin while they wait take the cores from the processes that read audio.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def main(
+    config: Annotated[str, typer.Argument(help="YAML that describes the run.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="section.key=value, applied last.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")
+    ] = False,
+) -> None:
+    """Train a codec as a YAML file describes it."""
+    # Imported here so that --help and mistakes in the YAML do not wait for torch.
+    from codec.config_files import load_config
+
+    console = Console(stderr=True)
+    try:
+        run = load_config(config, overrides or ())
+        from codec.training.trainer import train
+
+        folder = train(run, resume=resume, console=console)
+    except (SottoError, OSError) as error:
+        console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    console.print(f"models: {folder.best} (best), {folder.last} (last)", highlight=False)
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    app()
