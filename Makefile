@@ -1,6 +1,8 @@
 # `make install` makes the environment, `make quickstart` runs the main job, `make test` runs every check.
 PYTHON ?= python3
 BIN := .venv/bin
+# OpenMP threads that spin while they wait take the cores from everything else.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: install quickstart test lint clean
 
