@@ -76,7 +76,8 @@ class Learner:
         with self.accelerator.autocast():
             output = self.model(wave, self.generator)
         decoded = output.decoded.float()
-        losses = self.objective.wave_losses(decoded, wave)
+        with self.accelerator.autocast():  # of use to Whisper; spectra are float32 all the same
+            losses = self.objective.wave_losses(decoded, wave)
         real = fake = None
         if self.objective.plays(step):
             real, fake = self._judge(step, wave, decoded)
