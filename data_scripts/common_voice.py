@@ -11,12 +11,12 @@ import csv
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from codec.errors import DataError
-from data_scripts.prepare import Utterance, run, split_of_speaker
+from data_scripts.commands import Archives, Hours, Out, Repository, Subsets, run_on
+from data_scripts.prepare import Utterance, split_of_speaker
 from data_scripts.sources import hub_rows, members, row_audio
 
 REPOSITORY = "fixie-ai/common_voice_17_0"  # a copy of version 17 as parquet
@@ -77,23 +77,22 @@ def _because(problems: list[str]) -> str:
 
 
 def main(
-    out: Annotated[Path, typer.Argument(help="Folder of the corpus to be made.")],
-    archive: Annotated[
-        list[Path] | None, typer.Option(help="A Common Voice .tar.gz, or a folder.")
-    ] = None,
-    hub: Annotated[
-        list[str] | None, typer.Option(help="LANGUAGE:SPLIT on the hub: de:validated ...")
-    ] = None,
-    repository: Annotated[str, typer.Option(help="Where on the hub.")] = REPOSITORY,
-    hours: Annotated[float | None, typer.Option(help="Stop at this much audio.")] = None,
+    out: Out,
+    archive: Archives = None,
+    hub: Subsets = None,
+    repository: Repository = REPOSITORY,
+    hours: Hours = None,
 ) -> None:
     """Prepare Common Voice; run again to go on after an interruption."""
-    if bool(archive) == bool(hub):
-        raise typer.BadParameter("give --archive or --hub, as often as needed")
-    if archive:
-        run(out, "Common Voice", lambda _, bad: from_archives(archive, bad), hours)
-    elif hub:
-        run(out, "Common Voice", lambda *_: from_hub(hub, repository), hours)
+    run_on(
+        out,
+        "Common Voice",
+        archive,
+        hub,
+        hours,
+        from_archives=lambda paths, _, bad: from_archives(paths, bad),
+        from_hub=lambda subsets: from_hub(subsets, repository),
+    )
 
 
 if __name__ == "__main__":

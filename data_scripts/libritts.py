@@ -7,12 +7,12 @@ python -m data_scripts.libritts OUT --hub clean:dev.clean --hub clean:train.clea
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from data_scripts.commands import Archives, Hours, Out, Repository, Subsets, run_on
 from data_scripts.librispeech import split_of
-from data_scripts.prepare import Utterance, run
+from data_scripts.prepare import Utterance
 from data_scripts.sources import hub_rows, members, row_audio
 
 REPOSITORY = "mythicinfinity/libritts"
@@ -53,23 +53,22 @@ def from_hub(subsets: Sequence[str], repository: str) -> Iterator[Utterance]:
 
 
 def main(
-    out: Annotated[Path, typer.Argument(help="Folder of the corpus to be made.")],
-    archive: Annotated[
-        list[Path] | None, typer.Option(help="A .tar.gz of openslr.org/60, or a folder.")
-    ] = None,
-    hub: Annotated[
-        list[str] | None, typer.Option(help="CONFIG:SPLIT on the hub: clean:train.clean.100 ...")
-    ] = None,
-    repository: Annotated[str, typer.Option(help="Where on the hub.")] = REPOSITORY,
-    hours: Annotated[float | None, typer.Option(help="Stop at this much audio.")] = None,
+    out: Out,
+    archive: Archives = None,
+    hub: Subsets = None,
+    repository: Repository = REPOSITORY,
+    hours: Hours = None,
 ) -> None:
     """Prepare LibriTTS; run again to go on after an interruption."""
-    if bool(archive) == bool(hub):
-        raise typer.BadParameter("give --archive or --hub, as often as needed")
-    if archive:
-        run(out, "LibriTTS", lambda texts, bad: from_archives(archive, texts, bad), hours)
-    elif hub:
-        run(out, "LibriTTS", lambda *_: from_hub(hub, repository), hours)
+    run_on(
+        out,
+        "LibriTTS",
+        archive,
+        hub,
+        hours,
+        from_archives=from_archives,
+        from_hub=lambda subsets: from_hub(subsets, repository),
+    )
 
 
 if __name__ == "__main__":

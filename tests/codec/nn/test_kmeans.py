@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,14 +7,6 @@ from torch import Tensor
 
 from codec.nn import kmeans
 from codec.nn.kmeans import frozen_kmeans, nearest, plus_plus_seeds, squared_distances
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def brute_force(points: Tensor, centroids: Tensor) -> Tensor:

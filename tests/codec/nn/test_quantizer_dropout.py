@@ -1,43 +1,7 @@
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor
 
-from codec.nn.quantizer import ResidualVectorQuantizer
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def latents(seed: int = 0, *, batch: int = 4, frames: int = 20, dimension: int = 6) -> Tensor:
-    return torch.randn(batch, dimension, frames, generator=generator(seed))
-
-
-def make(*, seed: int = 0, **settings: Any) -> ResidualVectorQuantizer:
-    torch.manual_seed(seed)
-    given = {"dimension": 6, "n_quantizers": 4, "codebook_size": 16, "cache_vectors": 200}
-    return ResidualVectorQuantizer(**given | settings)
-
-
-def started(**settings: Any) -> ResidualVectorQuantizer:
-    quantizer = make(**settings)
-    quantizer(latents(100, dimension=quantizer.dimension), generator=generator())
-    return quantizer
-
-
-def state(quantizer: ResidualVectorQuantizer) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in quantizer.state_dict().items()}
+from tests.support.quantizers import generator, latents, make, started, state
 
 
 def test_dropout_leaves_out_codebooks_per_item_and_their_statistics() -> None:

@@ -1,7 +1,6 @@
 import copy
 
 import pytest
-import torch
 
 from codec.config_files import parse_config
 
@@ -25,14 +24,6 @@ TINY = {
     "training": {"steps": 12, "checkpoint_every": 100, "log_every": 2},
     "validation": {"every": 6, "clips": 1, "seconds": 1.0, "workers": 0},
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
