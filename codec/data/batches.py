@@ -81,5 +81,7 @@ def batches(
 
 def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
-    # Ctrl-C is the trainer's to handle: it saves first, and its end ends the workers.
+    # Ctrl-C, and the SIGTERM that a cluster sends to every process, are the trainer's to handle:
+    # it still needs its workers to save first, and its end ends them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
