@@ -33,9 +33,12 @@ def main(
 
         folder = train(run, resume=resume, console=console)
     except (SottoError, OSError) as error:
-        console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        line = " ".join(str(error).splitlines())
+        console.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
-    console.print(f"models: {folder.best} (best), {folder.last} (last)", highlight=False)
+    models = [str(path) for path in (folder.best, folder.last) if path.exists()]
+    if models:
+        console.print(f"models: {', '.join(models)}", markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """One training step of Sotto against one of encodec 0.1.1's own modules, at equal sizes.
 
-    pip install --no-deps encodec==0.1.1 && pip install einops
+    pip install -e '.[benchmarks]'
     nice python -m benchmarks.training_step --steps 5 --threads 2
 
 Both sides: SEANet of 32 channels and 128 dimensions, 8 codebooks of 1024, five STFT

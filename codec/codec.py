@@ -124,7 +124,7 @@ class Codec:
         """Writes a model file, whole or not at all; returns its fingerprint.
 
         Raises:
-            ModelFileError: the folder is missing or the disk is full.
+            ModelFileError: the folder cannot be made or written, or the disk is full.
         """
         return write_model_file(path, self.config, inference_tensors(self._autoencoder))
 
@@ -211,7 +211,8 @@ class Codec:
         n_quantizers = self._checked_n(self.n_quantizers if n_quantizers is None else n_quantizers)
         wave = torch.as_tensor(wave)
         batched = self._checked_wave(wave).to(self.device, torch.float32)
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        cudnn = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        with torch.inference_mode(), cudnn:  # TF32 would flip codes
             latent = self._autoencoder.encoder(batched)
             codes = self._autoencoder.quantizer.encode(latent, n_quantizers)
         return codes if wave.ndim == 3 else codes[0]
@@ -268,7 +269,7 @@ class Codec:
                 f"codes of shape {tuple(codes.shape)}, {codes.dtype}: expected integers of shape "
                 f"(n, frames) or (batch, n, frames) with n from 1 to {self.n_quantizers}"
             )
-        codes = codes.to(torch.int64) if integer else codes
+        codes = codes.to(torch.int64)
         if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
             raise BitstreamError(
                 f"codes from {int(codes.min())} to {int(codes.max())}: this model's lie in 0 to "

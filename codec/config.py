@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 PositiveInt = Annotated[int, Field(gt=0)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 WindowLength = Annotated[int, Field(ge=16)]
 
 
@@ -16,7 +17,11 @@ class Section(BaseModel):
     """A group of keys. Unknown keys and wrong types are refused; nothing is coerced."""
 
     model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
 
 
@@ -254,7 +259,7 @@ class OptimizerConfig(Section):
 
     learning_rate: float = Field(3e-4, gt=0)
     discriminator_learning_rate: float = Field(3e-4, gt=0)
-    betas: list[float] = Field([0.8, 0.99], min_length=2, max_length=2)
+    betas: list[Beta] = Field([0.8, 0.99], min_length=2, max_length=2)
     weight_decay: float = Field(0.0, ge=0)
     warmup_steps: int = Field(500, ge=0)
     """Linear from 0."""
@@ -293,7 +298,7 @@ class ValidationConfig(Section):
     clips: int = Field(16, gt=0)
     seconds: float = Field(4.0, gt=0)
     """Longest part of a clip that is scored."""
-    kbps: list[float] | None = None
+    kbps: list[float] | None = Field(None, min_length=1)
     """Rates to score; none: the default rate and half of it."""
     logged_clips: int = Field(3, ge=0)
     """Clips whose audio and spectrograms go to TensorBoard."""
@@ -306,7 +311,7 @@ class ValidationConfig(Section):
 class Config(Section):
     """A run."""
 
-    name: str = Field("run", min_length=1, pattern=r"^[\w.-]+$")
+    name: str = Field("run", min_length=1, pattern=r"^[A-Za-z0-9_][\w.-]*$")
     """Names the run's folder under `output`."""
     output: str = "runs"
     seed: int = Field(0, ge=0)
@@ -360,6 +365,12 @@ class Config(Section):
                 "discriminators.stft and discriminators.period are both null, but "
                 "losses.adversarial.weight or losses.feature_matching.weight is positive; "
                 "set both weights to 0 or keep a discriminator"
+            )
+        seconds = self.data.segment_samples / self.model.sample_rate
+        if losses.whisper.weight and not 0.025 <= seconds <= 30:
+            raise ValueError(
+                f"data.segment_samples {self.data.segment_samples} are {seconds:g} s, but Whisper "
+                "takes 0.025 to 30 s; change it or set losses.whisper.weight to 0"
             )
         longest = max([*losses.mel.n_ffts, *(judges_n_ffts(self.discriminators))])
         if self.data.segment_samples < longest:

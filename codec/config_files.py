@@ -19,9 +19,15 @@ class _Loader(yaml.SafeLoader):
     """SafeLoader that reads 3e-4 as a number (YAML 1.1 calls it a string) and refuses twins."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
+        seen: set[str] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key {key!r} is no name", problem_mark=key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark
@@ -95,7 +101,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read as a YAML text file ({error})") from None
     try:
         values = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if values is None:
         return {}
@@ -128,8 +134,9 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"{override!r}: write an override as section.key=value")
     try:
         value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{override}: the value is not valid YAML ({error})") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{override}: the value is not valid YAML ({reason})") from None
     for key in keys[:-1]:
         inner = values.get(key)
         values[key] = dict(inner) if isinstance(inner, dict) else {}

@@ -60,7 +60,8 @@ def write_model_file(
         its fingerprint, 32 hex digits.
 
     Raises:
-        ModelFileError: the folder is missing or the disk is full; nothing is left behind.
+        ModelFileError: the folder cannot be made or written, or the disk is full; nothing of the
+            file is left behind.
     """
     path = Path(path)
     text = _config_text(config)

@@ -19,7 +19,7 @@ from codec.config_files import load_config
 from codec.data.manifest import Entry, load_entries
 from codec.errors import SottoError
 from codec.evaluation.report import Evaluation, evaluate
-from codec.training.trainer import train
+from codec.training.trainer import Trainer
 from data_scripts.synthesise import synthesise
 from infer.files import Conversion, decode_file, encode_file
 
@@ -43,8 +43,9 @@ def main() -> None:
     console = Console()
     try:
         run(console)
-    except SottoError as error:
-        console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+    except (SottoError, OSError) as error:
+        line = f"error: {error}"
+        console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         console.print("interrupted; run it again to go on", highlight=False)
@@ -58,10 +59,11 @@ def run(console: Console) -> None:
         synthesise(CORPUS, minutes=MINUTES, progress=progress)
     said(console, f"python train.py {CONFIG} --resume")
     begun = time.monotonic()
-    folder = train(load_config(CONFIG), resume=True, console=console)
+    trainer = Trainer(load_config(CONFIG), resume=True, console=console)
+    folder = trainer.run()
+    if trainer.stopped:
+        raise KeyboardInterrupt
     console.print(f"trained for {time.monotonic() - begun:.0f} s", highlight=False)
-    if not folder.best.exists():
-        raise SottoError(f"{folder.path}: not yet validated; run `make quickstart` again to go on")
     rates = ",".join(f"{kbps:g}" for kbps in KBPS)
     said(console, f"sotto evaluate {folder.best} {CORPUS} --split test --bitrates {rates}")
     codec = Codec.load(folder.best)

@@ -270,6 +270,7 @@ def _rows_of_model(file: Path) -> list[tuple[str, str]]:
     return [
         ("kind", "model"),
         ("fingerprint", codec.fingerprint),
+        ("parameters", f"{codec.n_parameters:,}"),
         ("sample rate", f"{codec.sample_rate:,} Hz"),
         ("frames", f"{codec.frame_rate:g} a second, of {codec.hop_length} samples"),
         ("codebooks", f"{codec.n_quantizers} of {codec.codebook_size} entries"),

@@ -36,6 +36,13 @@ def run_train(*arguments, cwd):
     )
 
 
+def test_paths_are_printed_as_they_are(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(TINY.replace("source: random", 'path: "x[/old]y"'))
+    done = run_train("tiny.yaml", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "x[/old]y: there is no such" in done.stderr
+
+
 def test_trains_from_yaml_and_overrides_and_says_where_the_models_are(tmp_path):
     (tmp_path / "tiny.yaml").write_text(TINY)
     done = run_train("tiny.yaml", "name=other", "training.steps=1", cwd=tmp_path)

@@ -1,6 +1,8 @@
 """Training crops and held-out clips as a config describes them."""
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,26 +14,71 @@ from torch.utils.data import Dataset
 from codec import audio
 from codec.config import Config
 from codec.data.crops import RandomCrops
-from codec.data.manifest import Entry, load_entries
+from codec.data.manifest import Entry, assign_splits, load_entries
 from codec.data.sources import FixedCrops, NoiseCrops
 from codec.errors import AudioError, DataError
 
 Wave = NDArray[np.float32]
 
+log = logging.getLogger(__name__)
 
-def training_crops(config: Config, progress: Progress | None = None) -> Dataset[Tensor]:
-    """The endless data set a run learns from.
+
+@dataclass(frozen=True)
+class Corpus:
+    """The files of a run.
+
+    Attributes:
+        train: what crops are drawn from; empty for the sources that need no files.
+        valid: what is held out for validation.
+    """
+
+    train: list[Entry]
+    valid: list[Entry]
+
+
+def load_corpus(config: Config, progress: Progress | None = None) -> Corpus:
+    """Finds the files that a config names.
+
+    Held out are the files of `data.valid_path`; else the `valid` splits of the corpora; else, where
+    no corpus has one, 5 % of the speakers or files, the same in every run. Files of other splits,
+    such as `test`, are left alone.
 
     Raises:
-        DataError: nothing usable under `data.path`.
+        DataError: nothing usable under a path.
     """
+    data = config.data
+    if data.source != "files":
+        return Corpus([], [])
+    entries: list[Entry] = []
+    for path in _paths(data.path):
+        found = load_entries(path, progress=progress)
+        if all(entry.split is None for entry in found) and data.valid_path is None:
+            found = assign_splits(found, path)
+        entries += found
+    train = [entry for entry in entries if entry.split in (None, "train")]
+    valid = [entry for entry in entries if entry.split == "valid"]
+    if data.valid_path is not None:
+        valid = []
+        for path in _paths(data.valid_path):
+            valid += load_entries(path, progress=progress)
+    if not train:
+        raise DataError(f"{data.path}: has no files of split 'train'")
+    if not valid:
+        parted = assign_splits(train, Path())
+        valid = [entry for entry in parted if entry.split == "valid"]
+        train = [entry for entry in parted if entry.split != "valid"]
+    return Corpus(train, valid)
+
+
+def training_crops(config: Config, corpus: Corpus) -> Dataset[Tensor]:
+    """The endless data set a run learns from."""
     data, sample_rate = config.data, config.model.sample_rate
     if data.source == "random":
         return NoiseCrops(segment=data.segment_samples, seed=config.seed)
     if data.source == "fixed":
         return FixedCrops(sample_rate=sample_rate, segment=data.segment_samples, seed=config.seed)
     return RandomCrops(
-        _entries(data.path, "train", progress),
+        corpus.train,
         sample_rate=sample_rate,
         segment=data.segment_samples,
         seed=config.seed,
@@ -41,7 +88,7 @@ def training_crops(config: Config, progress: Progress | None = None) -> Dataset[
     )
 
 
-def held_out_clips(config: Config, progress: Progress | None = None) -> list[tuple[str, Wave]]:
+def held_out_clips(config: Config, corpus: Corpus) -> list[tuple[str, Wave]]:
     """Names and (samples,) float32 waves that validation scores: the same in every run.
 
     Clips are spread evenly over the held-out files. With the sources `random` and `fixed`, which
@@ -52,36 +99,26 @@ def held_out_clips(config: Config, progress: Progress | None = None) -> list[tup
     """
     validation, sample_rate = config.validation, config.model.sample_rate
     if config.data.source != "files":
-        crops = training_crops(config)
+        crops = training_crops(config, corpus)
         return [(f"training_{i}", crops[i][0].numpy()) for i in range(validation.clips)]
-    if config.data.valid_path is not None:
-        entries = _entries(config.data.valid_path, None, progress)
-    else:
-        entries = _entries(config.data.path, "valid", progress)
     clips: list[tuple[str, Wave]] = []
-    for entry in _spread(entries, validation.clips):
+    problems: list[AudioError] = []
+    for i, entry in enumerate(_spread(corpus.valid, validation.clips)):
         try:
             wave, _ = audio.read(entry.path, sample_rate=sample_rate, seconds=validation.seconds)
-        except AudioError:
+        except AudioError as error:
+            log.warning("held-out file passed over: %s", error)
+            problems.append(error)
             continue
-        clips.append((entry.path.stem, np.ascontiguousarray(audio.to_mono(wave)[0])))
+        name = f"{i:02d}_{entry.path.stem}"
+        clips.append((name, np.ascontiguousarray(audio.to_mono(wave)[0])))
     if not clips:
-        raise DataError(f"none of the {len(entries)} held-out files can be read")
+        raise DataError(f"none of the held-out files can be used; the first: {problems[0]}")
     return clips
 
 
-def _entries(paths: str | list[str], split: str | None, progress: Progress | None) -> list[Entry]:
-    entries: list[Entry] = []
-    problems: list[DataError] = []
-    for path in [paths] if isinstance(paths, str) else paths:
-        try:
-            entries += load_entries(Path(path).expanduser(), split=split, progress=progress)
-        except DataError as error:
-            problems.append(error)
-    # A corpus may be for training alone; only a path that gives nothing at all is a mistake.
-    if not entries or (problems and split != "valid"):
-        raise problems[0] if problems else DataError("data.path names no corpus")
-    return entries
+def _paths(paths: str | list[str]) -> list[Path]:
+    return [Path(path).expanduser() for path in ([paths] if isinstance(paths, str) else paths)]
 
 
 def _spread(entries: Sequence[Entry], count: int) -> list[Entry]:

@@ -279,7 +279,7 @@ class ResidualVectorQuantizer(nn.Module):
         """
         usages = []
         for layer in self.layers():
-            hits = layer.statistics.hits.double()
+            hits = layer.statistics.hits.cpu().double()  # not every accelerator has float64
             shares = hits / hits.sum().clamp_min(1)
             entropy = torch.special.entr(shares).sum()
             perplexity = float(entropy.exp()) if bool(hits.any()) else 0.0

@@ -36,16 +36,27 @@ class Learner:
 
     `state_dict()` is what all processes share, `rank_state()` what each has for itself; with both
     and the step, training goes on as if it had never stopped.
+
+    Args:
+        config: the run.
+        accelerator: device, precision and processes.
+        initial_model: a model file whose weights to start from; none: random ones.
+
+    Raises:
+        ConfigError: the model file has another architecture.
+        ModelFileError: it is missing, foreign or damaged.
     """
 
-    def __init__(self, config: Config, accelerator: Accelerator) -> None:
+    def __init__(
+        self, config: Config, accelerator: Accelerator, initial_model: str | None = None
+    ) -> None:
         self.config = config
         self.accelerator = accelerator
         device = accelerator.device
         torch.manual_seed(config.seed)
         self.model = build_autoencoder(config.model, config.codebooks).to(device)
-        if config.training.initial_model is not None:
-            load_weights(self.model, config.training.initial_model, config.model)
+        if initial_model is not None:
+            load_weights(self.model, initial_model, config.model)
         self.objective = Objective(config, device)
         self.discriminators = self.objective.discriminators
         begin_alike(self.model)
@@ -102,13 +113,17 @@ class Learner:
         report.scalars |= {f"share/{name}": v for name, v in balance.share.items()}
         return report
 
-    def revive_dead_codes(self, step: int) -> int | None:
-        """Runs frozen k-means where its time has come; returns how many codes were replaced."""
+    def revival_is_due(self, step: int) -> bool:
+        """Whether dead codes are to be revived after `step` completed steps."""
         codebooks = self.config.codebooks
-        due = codebooks.revive_every and step % codebooks.revive_every == 0 and step > 0
+        if not codebooks.revive_every or step % codebooks.revive_every:
+            return False
         late = codebooks.revive_until is not None and step > codebooks.revive_until
-        if not due or late or self.model.encoder_frozen:
-            return None
+        return not late and not self.model.encoder_frozen
+
+    def revive_dead_codes(self) -> int:
+        """Replaces dead codes by frozen k-means; returns how many."""
+        codebooks = self.config.codebooks
         revival = self.model.quantizer.revive_dead_codes(
             iterations=codebooks.kmeans_iterations, generator=self.generator
         )
@@ -120,6 +135,10 @@ class Learner:
         """The model as it would ship: averaged weights, folded."""
         with self.average.applied(self.model):
             return Codec(self.config.model, inference_tensors(self.model), self.accelerator.device)
+
+    def is_finite(self) -> bool:
+        """Whether all weights are; all processes have the same."""
+        return all(bool(torch.isfinite(p).all()) for p in self.model.parameters())
 
     def state_dict(self) -> dict[str, Any]:
         """State that is the same in all processes."""
@@ -222,8 +241,12 @@ class Learner:
             losses.commitment.weight * quantizer.commitment
             + losses.codebook.weight * quantizer.codebook_loss
         )
-        report.scalars["loss/commitment"] = quantizer.commitment.detach()
-        report.scalars["loss/codebook"] = quantizer.codebook_loss.detach()
+        for name, value, weight in (
+            ("commitment", quantizer.commitment, losses.commitment.weight),
+            ("codebook", quantizer.codebook_loss, losses.codebook.weight),
+        ):
+            report.scalars[f"loss/{name}"] = value.detach()
+            report.scalars[f"balanced/{name}"] = weight * value.detach()
         if extra.requires_grad:
             torch.autograd.backward([decoded, extra], [gradient, None])
         else:

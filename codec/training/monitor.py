@@ -30,7 +30,7 @@ class Monitor:
     Args:
         folder: the run's.
         steps: length of the run.
-        begun: the step it starts at; TensorBoard drops what an interrupted run logged after it.
+        begun: completed steps; TensorBoard drops what an interrupted run logged after them.
         sample_rate: Hz of the audio that is logged.
         console: where the bar is drawn.
     """
@@ -38,15 +38,15 @@ class Monitor:
     def __init__(
         self, folder: Path, *, steps: int, begun: int, sample_rate: int, console: Console
     ) -> None:
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=begun)
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=begun + 1)
         self._sample_rate = sample_rate
         self.console = console
         self._said = time.monotonic()
         self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[losses]}"),
+            TextColumn("{task.fields[losses]}", markup=False),
             TimeRemainingColumn(),
             console=console,
             refresh_per_second=2,
@@ -70,7 +70,7 @@ class Monitor:
 
     def say(self, message: str) -> None:
         """Prints one line above the progress bar."""
-        self.console.print(message, highlight=False, soft_wrap=True)
+        self.console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def advance(self, step: int) -> None:
         """Moves the bar to `step` completed steps."""

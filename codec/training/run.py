@@ -94,8 +94,10 @@ def _check_same_model(config: Config, path: Path) -> None:
                 f"{section}.{key} is {getattr(ours, key)}, but the run in {path.parent} was begun "
                 f"with {getattr(theirs, key)}; change it back, or give this run another name"
             )
-    if config.codebooks.learning != earlier.codebooks.learning:
-        raise ConfigError(
-            f"codebooks.learning is {config.codebooks.learning}, but the run in {path.parent} was "
-            f"begun with {earlier.codebooks.learning}; change it back, or rename this run"
-        )
+    for key in ("learning", "cache_vectors"):
+        mine, begun_with = getattr(config.codebooks, key), getattr(earlier.codebooks, key)
+        if mine != begun_with:
+            raise ConfigError(
+                f"codebooks.{key} is {mine}, but the run in {path.parent} was begun with "
+                f"{begun_with}; change it back, or give this run another name"
+            )

@@ -1,6 +1,7 @@
 """The training loop: batches in, checkpoints, curves and models out."""
 
 import logging
+import math
 import signal
 import time
 from collections.abc import Iterator
@@ -11,13 +12,14 @@ from types import FrameType
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from rich import progress as bars
 from rich.console import Console
 from rich.logging import RichHandler
 from torch import Tensor
 
 from codec.config import Config
 from codec.data.batches import batches
-from codec.data.corpus import held_out_clips, training_crops
+from codec.data.corpus import held_out_clips, load_corpus, training_crops
 from codec.errors import ModelFileError, TrainingError
 from codec.evaluation.metrics import ScorePool
 from codec.training.learner import Learner, StepReport
@@ -36,7 +38,8 @@ class Progress:
         skipped: steps whose update was left out, in all.
         skipped_in_a_row: of them, the last ones.
         best_step: step of the best validation, and
-        best_value: what it scored; None before the first.
+        best_value: what it scored; None before the first that has a score.
+        best_by: the metric it scored in.
     """
 
     step: int = 0
@@ -44,6 +47,7 @@ class Progress:
     skipped_in_a_row: int = 0
     best_step: int | None = None
     best_value: float | None = None
+    best_by: str = ""
 
 
 def train(config: Config, *, resume: bool = False, console: Console | None = None) -> RunFolder:
@@ -74,18 +78,30 @@ class Trainer:
         self.is_main = self.accelerator.is_main_process
         self.console = (console or Console(stderr=True)) if self.is_main else Console(quiet=True)
         set_seed(config.seed + self.accelerator.process_index)
-        self.crops = training_crops(config)
-        self.clips = [Clip(*clip) for clip in held_out_clips(config)] if self.is_main else []
-        self.learner = Learner(config, self.accelerator)
-        self.progress = Progress()
+        with _logging_to(self.console), bars.Progress(console=self.console) as bar:
+            corpus = load_corpus(config, bar if self.is_main else None)
+            self.crops = training_crops(config, corpus)
+            clips = held_out_clips(config, corpus) if self.is_main else []
+        self.clips = [Clip(*clip) for clip in clips]
+        initial_model = None if begun else config.training.initial_model
+        self.learner = Learner(config, self.accelerator, initial_model)
+        self.progress = Progress(best_by=config.validation.best_by)
         if begun:
             self._load(begun)
         if self.is_main:
             record_config(self.folder, config)
+        self.resumed = resume
+        self.stopped = False
         self._stop_asked = False
 
     def run(self) -> RunFolder:
-        """Trains to the last step, the time limit or Ctrl-C; what was learnt is saved."""
+        """Trains to the last step, the time limit or Ctrl-C; what was learnt is saved.
+
+        `stopped` tells afterwards whether it was Ctrl-C (or SIGTERM).
+
+        Raises:
+            TrainingError: it cannot go on; the message says what is saved and what would do.
+        """
         config = self.config
         with ExitStack() as stack:
             stack.enter_context(self._stopping_on_signals())
@@ -105,7 +121,12 @@ class Trainer:
             stack.enter_context(_logging_to(self.console))
             self.pool = stack.enter_context(ScorePool(config.validation.workers))
             self._announce()
-            self._loop()
+            try:
+                self._loop()
+            except OSError as error:
+                raise TrainingError(
+                    f"{self.folder.path}: step {self.progress.step}: {error}; {self._intact()}"
+                ) from error
         return self.folder
 
     def _loop(self) -> None:
@@ -135,6 +156,7 @@ class Trainer:
             if late or stop:
                 why = "out of time" if late else "stopped"
                 self._say(f"{why} at step {step}, saved; --resume goes on from here")
+                self.stopped = stop
                 break
 
     def _any(self, flag: bool) -> bool:
@@ -163,27 +185,33 @@ class Trainer:
             self._give_up_if_hopeless()
         else:
             progress.skipped_in_a_row = 0
-        if self.config.codebooks.revive_every and (
-            progress.step % self.config.codebooks.revive_every == 0
-        ):
+        if self.learner.revival_is_due(progress.step):
             self._log_codebooks()
-            revived = self.learner.revive_dead_codes(progress.step)
-            if revived is not None:
-                report.scalars["codebooks/revived"] = float(revived)
-                self._log_scalars({"codebooks/revived": float(revived)})
+            self._log_scalars({"codebooks/revived": float(self.learner.revive_dead_codes())})
+        elif self._usage_is_due():
+            self._log_codebooks()
+            self.learner.model.quantizer.reset_usage()
         if self.monitor is not None:
             self.monitor.advance(progress.step)
         return report
+
+    def _usage_is_due(self) -> bool:
+        """Where nothing revives codes, their usage is logged as often as the model is validated."""
+        revives = self.config.codebooks.revive_every > 0
+        validates = self.progress.step % self.config.validation.every == 0
+        return validates and not revives and not self.learner.model.encoder_frozen
+
+    def _intact(self) -> str:
+        steps = self.folder.checkpoints.steps()
+        return f"the checkpoint of step {steps[-1]} is intact" if steps else "nothing was saved yet"
 
     def _give_up_if_hopeless(self) -> None:
         limit = self.config.training.max_nonfinite_steps
         if self.progress.skipped_in_a_row < limit:
             return
-        steps = self.folder.checkpoints.steps()
-        rest = f"the checkpoint of step {steps[-1]} is intact" if steps else "nothing was saved yet"
         raise TrainingError(
             f"step {self.progress.step}: losses or gradients were not finite {limit} times in a "
-            f"row; {rest}. Lower optimizer.learning_rate or optimizer.clip_norm, or set "
+            f"row; {self._intact()}. Lower optimizer.learning_rate or optimizer.clip_norm, or set "
             "training.mixed_precision: no"
         )
 
@@ -203,13 +231,17 @@ class Trainer:
                     f"mel distance {scores['mel_distance']:.2f} dB"
                 )
             if is_better(validation.best_by, value, progress.best_value):
-                progress.best_step, progress.best_value = progress.step, value
+                progress.best_step = progress.step
+                progress.best_value = None if math.isnan(value) else value
                 codec.save(self.folder.best)
                 improved = True
         return self._any(improved)
 
     def _save(self) -> None:
         step, store = self.progress.step, self.folder.checkpoints
+        if not self.learner.is_finite():
+            self._say(f"step {step}: not saved: the weights are not finite; {self._intact()}")
+            return
         store.write_rank(step, self.accelerator.process_index, self.learner.rank_state())
         self.accelerator.wait_for_everyone()
         if self.is_main:
@@ -226,7 +258,10 @@ class Trainer:
     def _load(self, step: int) -> None:
         shared, own = self.folder.checkpoints.read(step, self.accelerator.process_index)
         self.learner.load_state_dict(shared["learner"])
+        best_by = self.progress.best_by
         self.progress = Progress(**shared["progress"])
+        if self.progress.best_by != best_by:  # another metric: its scores cannot be compared
+            self.progress.best_by, self.progress.best_value = best_by, None
         if own is None:
             _, own = self.folder.checkpoints.read(step, 0)
         self.learner.load_rank_state(own)
@@ -253,6 +288,11 @@ class Trainer:
         model = self.learner.model
         millions = sum(p.numel() for p in model.parameters()) / 1e6
         begun = f", going on from step {self.progress.step}" if self.progress.step else ""
+        if self.resumed and not begun:
+            begun = ", no checkpoint yet: starting"
+        if self.monitor is not None and not self.progress.step:
+            text = (self.folder.path / "config.yaml").read_text(encoding="utf-8")
+            self.monitor.log_text("config", f"```yaml\n{text}```")
         self._say(
             f"{self.folder.path}: {millions:.1f} M parameters on {self.accelerator.device}{begun}; "
             f"watch with: tensorboard --logdir {self.folder.path.parent}"

@@ -39,11 +39,11 @@ class Validation:
 
 
 def is_better(metric: str, value: float, than: float | None) -> bool:
-    """Whether `value` beats `than` (None: nothing yet); distances are better small."""
-    if np.isnan(value):
-        return False
+    """Whether `value` beats `than`; small distances are better. Anything beats None, NaN nothing else."""
     if than is None:
         return True
+    if np.isnan(value):
+        return False
     return value < than if metric == "mel_distance" else value > than
 
 

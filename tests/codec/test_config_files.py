@@ -28,6 +28,17 @@ def test_base_is_merged_key_by_key_and_overrides_come_last(tmp_path):
     assert config.data.gain_db == [-3, 3]
 
 
+def test_merge_keys_work(tmp_path):
+    text = "losses: {mel: &a {weight: 3.0}, waveform: {<<: *a}}\n"
+    assert load_config(write(tmp_path, "a.yaml", text)).losses.waveform.weight == 3.0
+
+
+def test_whisper_needs_a_segment_it_can_take(tmp_path):
+    path = write(tmp_path, "a.yaml", "losses: {whisper: {weight: 1.0}}\n")
+    with pytest.raises(ConfigError, match=r"data\.segment_samples 640000 are 40 s.*0.025 to 30 s"):
+        load_config(path, ["data.segment_samples=640000"])
+
+
 def test_exponents_are_numbers_without_a_point(tmp_path):
     path = write(tmp_path, "a.yaml", "optimizer: {learning_rate: 3e-4}\n")
     assert load_config(path).optimizer.learning_rate == 3e-4
@@ -61,6 +72,11 @@ def test_saved_config_reads_back_equal(tmp_path):
         ("data.gain_db=[3, -3]", ["data.gain_db", "[3, -3]", "[-3"]),
         ("model.strides=[0, 320]", ["model.strides.0", "0", "greater than 0"]),
         ("training.steps", ["training.steps", "section.key=value"]),
+        ("optimizer.betas=[1.0, 2.0]", ["optimizer.betas.0", "1.0", "less than 1"]),
+        ("losses.mel.weight=.inf", ["losses.mel.weight", "inf", "finite"]),
+        ("validation.kbps=[]", ["validation.kbps", "at least 1"]),
+        ("name=..", ["name", "'..'"]),
+        ("seed=2024-13-45", ["seed=2024-13-45", "not valid YAML"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -85,8 +101,27 @@ def test_mistakes_are_named_in_one_line_with_what_would_do(tmp_path, override, t
         ("base: a.yaml\n", "leads back"),
         ("base: 3\n", "is not the path"),
         ("\x00\x01", "not valid YAML"),
+        ("{{ name }}: x\n", "not valid YAML"),
+        ("? [a, b]\n: c\n", "is no name"),
+        ("3: x\n", "the key 3 is no name"),
+        ("seed: 2024-13-45\n", "not valid YAML"),
+        ("[" * 5000, "not valid YAML"),
     ],
-    ids=["list", "unclosed", "words", "twins", "no-base", "circle", "number-base", "binary"],
+    ids=[
+        "list",
+        "unclosed",
+        "words",
+        "twins",
+        "no-base",
+        "circle",
+        "number-base",
+        "binary",
+        "template",
+        "list-key",
+        "number-key",
+        "date",
+        "deep",
+    ],
 )
 def test_files_that_are_no_run_descriptions_say_so(tmp_path, text, told):
     path = write(tmp_path, "a.yaml", text)

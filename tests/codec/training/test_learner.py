@@ -13,8 +13,8 @@ def on_cpu():
     return Accelerator(cpu=True)
 
 
-def learner_of(config):
-    return Learner(config, Accelerator(cpu=True))
+def learner_of(config, initial_model=None):
+    return Learner(config, Accelerator(cpu=True), initial_model)
 
 
 def batch(seed=0):
@@ -77,7 +77,7 @@ def test_second_stage_freezes_encoder_and_quantizer_bit_for_bit(tiny):
     before = copies(learner.model)
     for step in range(5, 12):
         learner.step(step, batch(step))
-        assert learner.revive_dead_codes(step) is None
+        assert not learner.revival_is_due(step)
     moved = changed(before, learner.model)
     assert moved
     assert all(name.startswith("decoder.") for name in moved)
@@ -141,7 +141,7 @@ def test_weights_of_a_model_file_start_a_run(tiny, tmp_path):
         first.step(step, batch(step))
     path = tmp_path / "model.safetensors"
     first.codec().save(path)
-    second = learner_of(tiny(training={"initial_model": str(path)}))
+    second = learner_of(tiny(), str(path))
     one, other = Codec.load(path), second.codec()
     assert torch.equal(one.encode(batch()), other.encode(batch()))
     torch.testing.assert_close(
@@ -158,9 +158,8 @@ def test_another_architecture_cannot_start_a_run(tiny, tmp_path):
     learner_of(tiny()).codec().save(path)
     values = tiny().model_dump()
     values["model"]["dimension"] = 16
-    values["training"]["initial_model"] = str(path)
     with pytest.raises(ConfigError, match=r"model\.dimension is 8, this run's is 16"):
-        learner_of(parse_config(values, source="test"))
+        learner_of(parse_config(values, source="test"), str(path))
 
 
 def test_revived_gradient_codes_lose_their_old_moments(tiny):
@@ -175,7 +174,8 @@ def test_revived_gradient_codes_lose_their_old_moments(tiny):
     dead = hits == 0
     assert dead.any(), "the test needs a dead code"
     learner.optimizer.state[codebook]["exp_avg"].fill_(1.0)
-    assert learner.revive_dead_codes(40)
+    assert learner.revival_is_due(40)
+    assert learner.revive_dead_codes()
     moments = learner.optimizer.state[codebook]["exp_avg"]
     revived = (moments == 0).all(dim=1)
     assert revived.any()

@@ -60,7 +60,7 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS.keys())
-@pytest.mark.parametrize("at", [2, 5])
+@pytest.mark.parametrize("at", [2, 8])
 def test_resuming_equals_never_having_stopped(tiny, monkeypatch, variant, at):
     variant = {**variant, "training": {"steps": 10, "log_every": 2, **variant.get("training", {})}}
     straight = train(tiny(name="straight", **variant), console=quiet())
@@ -144,11 +144,76 @@ def test_tensorboard_has_every_curve_and_the_same_clips(tiny):
 
 def test_a_resumed_run_continues_the_curves(tiny, monkeypatch):
     with monkeypatch.context() as patch:
-        interrupt_at(patch, 5)
+        interrupt_at(patch, 6)  # logged, validated and revived in this very step
         train(tiny(), console=quiet())
-    folder = train(tiny(), resume=True, console=quiet())
-    steps = [event.step for event in curves(folder).Scalars("loss/mel")]
-    assert steps == sorted(set(steps)) == [2, 4, 6, 8, 10, 12]
+    events = curves(train(tiny(), resume=True, console=quiet()))
+
+    def steps(tag):
+        return [event.step for event in events.Scalars(tag)]
+
+    assert steps("loss/mel") == [2, 4, 6, 8, 10, 12]
+    assert steps("validation_stoi/6.4_kbps") == [6, 12]
+    assert steps("codebooks/revived") == [4, 8, 12]
+    assert [event.step for event in events.Audio("training_0/decoded")] == [6, 12]
+
+
+def test_usage_of_codebooks_is_logged_where_nothing_revives_them(tiny):
+    config = tiny(codebooks={"revive_every": 0})
+    events = curves(train(config, console=quiet()))
+    values = [(event.step, event.value) for event in events.Scalars("codebook_used/1")]
+    assert [step for step, _ in values] == [6, 12]
+    assert all(value > 0 for _, value in values)
+
+
+def test_weights_that_are_not_finite_are_never_saved(tiny, monkeypatch):
+    update = Trainer._step
+
+    def poisoned(self, wave):
+        report = update(self, wave)
+        if self.progress.step == 6:
+            next(self.learner.model.decoder.parameters()).data.fill_(float("nan"))
+        return report
+
+    monkeypatch.setattr(Trainer, "_step", poisoned)
+    config = tiny(training={"steps": 8, "checkpoint_every": 2})
+    folder = train(config, console=quiet())
+    assert folder.checkpoints.steps()[-1] == 4
+    Codec.load(folder.last)
+
+
+def test_a_full_disk_elsewhere_names_the_run_and_what_is_intact(tiny, monkeypatch):
+    def full(self, step, scalars):
+        if step >= 4:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("codec.training.monitor.Monitor.log_scalars", full)
+    config = tiny(training={"steps": 8, "checkpoint_every": 2, "log_every": 2})
+    with pytest.raises(TrainingError, match=r"tiny: step 4: .*No space.*step 2 is intact"):
+        train(config, console=quiet())
+
+
+def test_resuming_does_not_need_the_initial_model_again(tiny, tmp_path):
+    first = train(tiny(name="first", training={"steps": 1}), console=quiet())
+    second = {"name": "second", "training": {"steps": 1, "initial_model": str(first.last)}}
+    train(tiny(**second), console=quiet())
+    first.last.unlink()
+    Trainer(tiny(**second), resume=True, console=quiet())
+
+
+def test_another_best_metric_does_not_compare_with_the_old_one(tiny):
+    config = tiny(training={"steps": 2}, validation={"every": 2, "clips": 1, "workers": 0})
+    train(config, console=quiet())
+    values = config.model_dump()
+    values["validation"]["best_by"] = "mel_distance"
+    trainer = Trainer(parse_config(values, source="test"), resume=True, console=quiet())
+    assert (trainer.progress.best_by, trainer.progress.best_value) == ("mel_distance", None)
+
+
+def test_a_changed_cache_cannot_resume(tiny):
+    train(tiny(training={"steps": 1}), console=quiet())
+    changed = tiny(training={"steps": 2}, codebooks={"cache_vectors": 128})
+    with pytest.raises(ConfigError, match=r"codebooks\.cache_vectors is 128.*256"):
+        train(changed, resume=True, console=quiet())
 
 
 def test_the_last_checkpoints_and_the_best_are_kept(tiny, monkeypatch):
