@@ -37,7 +37,7 @@ def main(
         console.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
     models = [str(path) for path in (folder.best, folder.last) if path.exists()]
-    if models:
+    if models and os.environ.get("RANK", "0") == "0":
         console.print(f"models: {', '.join(models)}", markup=False, highlight=False, soft_wrap=True)
 
 

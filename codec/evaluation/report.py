@@ -154,7 +154,7 @@ class Evaluation:
         Undefined scores are `nan`. Neither file is ever seen half-written.
 
         Raises:
-            SottoError: The folder cannot be written to.
+            SottoError: The folder cannot be made or written to.
         """
         path = Path(path)
         per_file = [

@@ -78,8 +78,7 @@ class ResidualVectorQuantizer(nn.Module):
     from its own residuals. From then on rows learn by EMA or gradient, and `revive_dead_codes`
     replaces unused ones. In eval mode, nothing changes. With several processes, every training
     forward and every revival is a collective call: all ranks make it, with batches of their own,
-    and end with equal codebooks. (Wrap in DistributedDataParallel with broadcast_buffers=False:
-    the caches are each rank's own.)
+    and end with equal codebooks; the caches are each rank's own.
 
     Args:
         dimension: of the latent.
@@ -155,8 +154,8 @@ class ResidualVectorQuantizer(nn.Module):
         """
         with torch.autocast(latent.device.type, enabled=False):
             vectors = latent.float().transpose(1, 2)
-            learning = self.training and not self.frozen
-            starting = learning and self._start(vectors.detach(), generator)
+            learns = self.training and not self.frozen
+            starting = learns and self._start(vectors.detach(), generator)
             depths = self._depths(latent.shape[0], n_quantizers, generator)
             # Deepest items first: those that a codebook serves are then the first of the batch.
             order = depths.argsort(descending=True, stable=True)
@@ -167,7 +166,7 @@ class ResidualVectorQuantizer(nn.Module):
             if not in_order:
                 back = places.argsort()
                 total, codes = total[back], codes[back]
-            if learning and not starting:
+            if learns and not starting:
                 self._learn(lookups, torch.isfinite(vectors).all())
             # The straight-through term is exactly 0, so the value is that of `decode`.
             quantized = (total + (vectors - vectors.detach())).transpose(1, 2)
@@ -279,7 +278,7 @@ class ResidualVectorQuantizer(nn.Module):
         """
         usages = []
         for layer in self.layers():
-            hits = layer.statistics.hits.cpu().double()  # not every accelerator has float64
+            hits = layer.statistics.hits.cpu().double()  # MPS has no float64
             shares = hits / hits.sum().clamp_min(1)
             entropy = torch.special.entr(shares).sum()
             perplexity = float(entropy.exp()) if bool(hits.any()) else 0.0
@@ -303,8 +302,8 @@ class ResidualVectorQuantizer(nn.Module):
         lookups = []
         for index, (layer, items) in enumerate(zip(self.layers(), served, strict=True)):
             residual = residual[:items]
-            # A layer that serves no item is run all the same: its parameters get a gradient of 0,
-            # which DistributedDataParallel insists on.
+            # A layer that serves no item is run all the same: its parameters get a gradient of 0
+            # in every process, as the averaging of gradients needs.
             lookup = layer(residual.reshape(items * frames, dimension))
             quantized = lookup.quantized.view(items, frames, dimension)
             codes[:items, index] = lookup.codes.view(items, frames)

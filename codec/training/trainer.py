@@ -72,7 +72,11 @@ class Trainer:
     ) -> None:
         self.config = config
         self.folder, begun = open_run(config, resume=resume)
-        self.accelerator = Accelerator(mixed_precision=config.training.mixed_precision)
+        # Without cpu=True, Accelerator takes processes that have no GPU for strangers.
+        self.accelerator = Accelerator(
+            cpu=not torch.accelerator.is_available(),
+            mixed_precision=config.training.mixed_precision,
+        )
         if config.threads is not None:
             torch.set_num_threads(config.threads)  # last: Accelerator sets it, too
         self.is_main = self.accelerator.is_main_process

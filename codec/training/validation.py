@@ -39,7 +39,7 @@ class Validation:
 
 
 def is_better(metric: str, value: float, than: float | None) -> bool:
-    """Whether `value` beats `than`; small distances are better. Anything beats None, NaN nothing else."""
+    """Whether `value` beats `than`; small distances do. Anything beats None, NaN nothing else."""
     if than is None:
         return True
     if np.isnan(value):

@@ -195,9 +195,10 @@ def test_plot_is_a_png(evaluation, tmp_path):
 
 
 @pytest.mark.parametrize("write", [Evaluation.write_csv, Evaluation.plot], ids=["csv", "plot"])
-def test_a_missing_folder_is_an_error(evaluation, tmp_path, write):
+def test_a_place_that_cannot_be_written_is_an_error(evaluation, tmp_path, write):
+    (tmp_path / "file").write_text("in the way")
     with pytest.raises(SottoError, match="cannot be written"):
-        write(evaluation, tmp_path / "nowhere" / "out.file")
+        write(evaluation, tmp_path / "file" / "out.file")
 
 
 @pytest.mark.parametrize("write", [Evaluation.write_csv, Evaluation.plot], ids=["csv", "plot"])

@@ -17,7 +17,6 @@ def _set_up(rank, folder):
         "WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": "29517",
-        "ACCELERATE_USE_CPU": "true",
     }
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
