@@ -198,6 +198,9 @@ class AdversarialLossConfig(Section):
     kind: Literal["hinge", "least_squares"] = "hinge"
     start_step: int = Field(0, ge=0)
     """Spectral losses alone before this step; discriminators cost nothing until then."""
+    ramp_steps: int = Field(1000, ge=0)
+    """The weights of both adversarial losses grow to their full size over so many steps: new
+    discriminators know nothing yet."""
     every: int = Field(1, gt=0)
     """Discriminators learn at one step out of this many."""
 

@@ -199,6 +199,7 @@ class Learner:
     def _begin_step(self, step: int) -> None:
         training, optimizer = self.config.training, self.config.optimizer
         self.model.train()
+        self.objective.begin_step(step)
         if training.freeze_step is not None and step >= training.freeze_step:
             self._freeze()
         start = self.objective.start_step

@@ -37,10 +37,18 @@ class Objective:
         self._matching_weight = losses.feature_matching.weight
         self._game = AdversarialLoss(losses.adversarial.kind)
         self.start_step = losses.adversarial.start_step
+        self._ramp_steps = losses.adversarial.ramp_steps
         self.every = losses.adversarial.every
         wanted = losses.adversarial.weight > 0 or losses.feature_matching.weight > 0
         self.discriminators = build_discriminators(config).to(device) if wanted else None
         self.balancer = build_balancer(config)
+
+    def begin_step(self, step: int) -> None:
+        """Sets the weights of the adversarial losses for this step."""
+        share = min((step - self.start_step + 1) / max(self._ramp_steps, 1), 1.0)
+        if share > 0:
+            self.balancer.weights["adversarial"] = share * self._adversarial_weight
+            self.balancer.weights["feature_matching"] = share * self._matching_weight
 
     def plays(self, step: int) -> bool:
         """Whether the discriminators take part at this step."""

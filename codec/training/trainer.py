@@ -137,16 +137,17 @@ class Trainer:
         training, validation = self.config.training, self.config.validation
         begun = time.monotonic()
         meter = _Meter(self.config, self.accelerator.num_processes)
+        means = _Means()
         for wave in self._batches():
             if self.progress.step >= training.steps:
                 break
-            report = self._step(wave)
+            means.add(self._step(wave).scalars)
             meter.count()
             step = self.progress.step
             last = step == training.steps
             logs = step % training.log_every == 0 or last
             if logs:
-                self._log(report, meter)
+                self._log(means, meter)
             # Asking the others costs an exchange, so it is done when values are logged anyway.
             asks = logs or self.accelerator.num_processes == 1
             late = training.max_minutes and time.monotonic() - begun > 60 * training.max_minutes
@@ -270,9 +271,8 @@ class Trainer:
             _, own = self.folder.checkpoints.read(step, 0)
         self.learner.load_rank_state(own)
 
-    def _log(self, report: StepReport, meter: "_Meter") -> None:
-        scalars = {tag: float(value) for tag, value in report.scalars.items()}
-        scalars |= self.learner.learning_rates()
+    def _log(self, means: "_Means", meter: "_Meter") -> None:
+        scalars = means.read() | self.learner.learning_rates()
         scalars |= meter.read()
         scalars["training/skipped_steps"] = float(self.progress.skipped)
         self._log_scalars(scalars)
@@ -322,6 +322,27 @@ class Trainer:
         finally:
             for number, handler in earlier.items():
                 signal.signal(number, handler)
+
+
+class _Means:
+    """Mean of each scalar over the steps that had it, since it was last read.
+
+    The last step alone would show little of a noisy loss, and of the discriminators, which may
+    learn at every other step only, nothing at all.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[Tensor | float, int]] = {}
+
+    def add(self, scalars: dict[str, Tensor | float]) -> None:
+        for tag, value in scalars.items():
+            total, count = self._sums.get(tag, (0.0, 0))
+            self._sums[tag] = (total + value, count + 1)
+
+    def read(self) -> dict[str, float]:
+        means = {tag: float(total) / count for tag, (total, count) in self._sums.items()}
+        self._sums = {}
+        return means
 
 
 class _Meter:

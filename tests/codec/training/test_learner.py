@@ -43,6 +43,21 @@ def test_discriminators_rest_until_the_adversarial_start(tiny):
     assert changed(before, learner.discriminators)
 
 
+def test_the_adversarial_losses_come_in_gradually(tiny):
+    game = {"adversarial": {"start_step": 2, "ramp_steps": 4, "weight": 1.0}}
+    learner = learner_of(tiny(losses=game, balancer={"kind": "none"}))
+    weights = []
+    for step in range(8):
+        scalars = learner.step(step, batch(step)).scalars
+        losses = ("adversarial", "feature_matching")
+        weights.append(
+            [scalars.get(f"balanced/{n}", 0) / scalars.get(f"loss/{n}", 1) for n in losses]
+        )
+    expected = [0, 0, 0.25, 0.5, 0.75, 1, 1, 1]
+    torch.testing.assert_close(torch.tensor(weights)[:, 0], torch.tensor(expected))
+    torch.testing.assert_close(torch.tensor(weights)[:, 1], 2 * torch.tensor(expected))
+
+
 def test_discriminators_learn_at_one_step_of_every(tiny):
     learner = learner_of(tiny(losses={"adversarial": {"start_step": 0, "every": 3}}))
     learnt = []

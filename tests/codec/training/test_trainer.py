@@ -142,6 +142,30 @@ def test_tensorboard_has_every_curve_and_the_same_clips(tiny):
     assert steps == [6, 12]
 
 
+def test_curves_are_means_over_the_steps_between_two_points(tiny, monkeypatch):
+    raw = []
+    take = Trainer._step
+
+    def remembered(self, wave):
+        report = take(self, wave)
+        raw.append({tag: float(value) for tag, value in report.scalars.items()})
+        return report
+
+    monkeypatch.setattr(Trainer, "_step", remembered)
+    config = tiny(
+        losses={"mel": {"n_ffts": [64, 256]}, "adversarial": {"start_step": 3, "every": 2}},
+        training={"steps": 8, "log_every": 4},
+    )
+    events = curves(train(config, console=quiet()))
+    mel = [event.value for event in events.Scalars("loss/mel")]
+    expected = [np.mean([step["loss/mel"] for step in raw[i : i + 4]]) for i in (0, 4)]
+    assert mel == pytest.approx(expected)
+    learnt = [step["loss/discriminator"] for step in raw[4:] if "loss/discriminator" in step]
+    assert len(learnt) == 2
+    judged = [event.value for event in events.Scalars("loss/discriminator")]
+    assert judged[-1] == pytest.approx(np.mean(learnt))
+
+
 def test_a_resumed_run_continues_the_curves(tiny, monkeypatch):
     with monkeypatch.context() as patch:
         interrupt_at(patch, 6)  # logged, validated and revived in this very step
