@@ -287,7 +287,7 @@ class TrainingConfig(Section):
     initial_model: str | None = None
     """A model file whose weights to start from."""
     max_nonfinite_steps: int = Field(20, gt=0)
-    """So many skipped steps in a row end the run."""
+    """So many skipped steps end the run: in a row, or nearly."""
     checkpoint_every: int = Field(1000, gt=0)
     keep_checkpoints: int = Field(3, gt=0)
     """The last few; the best by `validation.best_by` is kept as well."""

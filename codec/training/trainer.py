@@ -36,7 +36,8 @@ class Progress:
     Attributes:
         step: completed steps.
         skipped: steps whose update was left out, in all.
-        skipped_in_a_row: of them, the last ones.
+        trouble: rises by 1 at a skipped step and falls by half at any other, so that it tells
+            apart what happens now and then from what persists, every other step included.
         best_step: step of the best validation, and
         best_value: what it scored; None before the first that has a score.
         best_by: the metric it scored in.
@@ -44,7 +45,7 @@ class Progress:
 
     step: int = 0
     skipped: int = 0
-    skipped_in_a_row: int = 0
+    trouble: float = 0.0
     best_step: int | None = None
     best_value: float | None = None
     best_by: str = ""
@@ -186,10 +187,10 @@ class Trainer:
         progress.step += 1
         if report.skipped:
             progress.skipped += 1
-            progress.skipped_in_a_row += 1
+            progress.trouble += 1
             self._give_up_if_hopeless()
         else:
-            progress.skipped_in_a_row = 0
+            progress.trouble = max(progress.trouble - 0.5, 0.0)
         if self.learner.revival_is_due(progress.step):
             self._log_codebooks()
             self._log_scalars({"codebooks/revived": float(self.learner.revive_dead_codes())})
@@ -212,12 +213,12 @@ class Trainer:
 
     def _give_up_if_hopeless(self) -> None:
         limit = self.config.training.max_nonfinite_steps
-        if self.progress.skipped_in_a_row < limit:
+        if self.progress.trouble < limit:
             return
         raise TrainingError(
-            f"step {self.progress.step}: losses or gradients were not finite {limit} times in a "
-            f"row; {self._intact()}. Lower optimizer.learning_rate or optimizer.clip_norm, or set "
-            "training.mixed_precision: no"
+            f"step {self.progress.step}: losses or gradients keep being not finite "
+            f"({self.progress.skipped} steps skipped); {self._intact()}. Lower "
+            "optimizer.learning_rate or optimizer.clip_norm, or set training.mixed_precision: no"
         )
 
     def _validate(self) -> bool:

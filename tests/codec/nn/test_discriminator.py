@@ -225,3 +225,18 @@ def test_spectra_stay_in_float32_under_autocast() -> None:
 def test_bad_arguments_are_named(make: Make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("channels", [8, 16, 24, 32])
+def test_bfloat16_gradients_are_those_of_float32_nearly(channels: int) -> None:
+    torch.manual_seed(0)
+    judge = MultiScaleSTFTDiscriminator(n_ffts=(512,), channels=channels)
+    wave = 0.1 * torch.randn(4, 1, 8000)
+
+    def gradients(enabled: bool) -> list[torch.Tensor]:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            (logits,) = judge(wave).logits
+        return list(torch.autograd.grad(logits.float().square().mean(), list(judge.parameters())))
+
+    for half, full in zip(gradients(True), gradients(False), strict=True):
+        assert (half - full).norm() < 0.2 * full.norm()

@@ -324,7 +324,19 @@ def test_persistent_non_finite_losses_end_the_run(tiny, monkeypatch):
     batches = Trainer._batches
     monkeypatch.setattr(Trainer, "_batches", broken)
     config = tiny(training={"steps": 50, "max_nonfinite_steps": 3, "checkpoint_every": 2})
-    with pytest.raises(TrainingError, match=r"step 7.*3 times in a row.*learning_rate"):
+    with pytest.raises(TrainingError, match=r"step 7.*\(3 steps skipped\).*learning_rate"):
+        train(config, console=quiet())
+
+
+def test_every_other_step_not_finite_ends_the_run_too(tiny, monkeypatch):
+    def broken(self):
+        for wave in batches(self):
+            yield wave * float("nan") if self.progress.step % 2 else wave
+
+    batches = Trainer._batches
+    monkeypatch.setattr(Trainer, "_batches", broken)
+    config = tiny(training={"steps": 60, "max_nonfinite_steps": 3, "checkpoint_every": 100})
+    with pytest.raises(TrainingError, match="steps skipped"):
         train(config, console=quiet())
 
 
