@@ -29,6 +29,9 @@ from codec.training.run import RunFolder, open_run, record_config
 from codec.training.validation import Clip, is_better, validate
 
 
+_CHECKPOINT_VERSION = 1  # raised when the state that a checkpoint holds has another meaning
+
+
 @dataclass
 class Progress:
     """Where a run stands; part of every checkpoint.
@@ -251,7 +254,11 @@ class Trainer:
         store.write_rank(step, self.accelerator.process_index, self.learner.rank_state())
         self.accelerator.wait_for_everyone()
         if self.is_main:
-            shared = {"learner": self.learner.state_dict(), "progress": vars(self.progress)}
+            shared = {
+                "version": _CHECKPOINT_VERSION,
+                "learner": self.learner.state_dict(),
+                "progress": vars(self.progress),
+            }
             store.commit(step, shared)
             best = self.progress.best_step
             store.prune(protect=[] if best is None else [best])
@@ -263,6 +270,11 @@ class Trainer:
 
     def _load(self, step: int) -> None:
         shared, own = self.folder.checkpoints.read(step, self.accelerator.process_index)
+        if shared.get("version") != _CHECKPOINT_VERSION:
+            raise TrainingError(
+                f"{self.folder.checkpoints.path(step)}: written by another version of Sotto; go on "
+                f"with that one, or begin a new run with training.initial_model={self.folder.last}"
+            )
         self.learner.load_state_dict(shared["learner"])
         best_by = self.progress.best_by
         self.progress = Progress(**shared["progress"])

@@ -295,6 +295,14 @@ def test_a_damaged_checkpoint_is_named(tiny):
         train(tiny(training={"steps": 2}), resume=True, console=quiet())
 
 
+def test_a_checkpoint_of_another_version_is_refused(tiny, monkeypatch):
+    config = tiny(training={"steps": 1})
+    train(config, console=quiet())
+    monkeypatch.setattr("codec.training.trainer._CHECKPOINT_VERSION", 2)
+    with pytest.raises(TrainingError, match=r"another version.*initial_model=.*last\.safetensors"):
+        Trainer(config, resume=True, console=quiet())
+
+
 def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(tiny, monkeypatch):
     from codec.training import checkpoint
 
