@@ -28,7 +28,6 @@ from codec.training.processes import any_process
 from codec.training.run import RunFolder, open_run, record_config
 from codec.training.validation import Clip, is_better, validate
 
-
 _CHECKPOINT_VERSION = 1  # raised when the state that a checkpoint holds has another meaning
 
 
