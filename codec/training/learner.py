@@ -8,7 +8,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from codec.codec import Codec, build_autoencoder, inference_tensors
+from codec.building import build_autoencoder, inference_tensors
+from codec.codec import Codec
 from codec.config import Config
 from codec.nn.discriminator import DiscriminatorOutput
 from codec.training.averaging import WeightAverage

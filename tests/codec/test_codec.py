@@ -6,7 +6,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from codec.codec import Codec, build_autoencoder, inference_tensors
+from codec.building import build_autoencoder, inference_tensors
+from codec.codec import Codec
 from codec.config import ModelConfig, QuantizerConfig, SEANetConfig
 from codec.errors import AudioError, BitstreamError, ModelFileError, SottoError
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from codec import audio
-from codec.codec import Codec, build_autoencoder, inference_tensors
+from codec.building import build_autoencoder, inference_tensors
+from codec.codec import Codec
 from codec.config import ModelConfig
 
 

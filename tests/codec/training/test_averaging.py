@@ -1,6 +1,6 @@
 import torch
 
-from codec.codec import build_autoencoder
+from codec.building import build_autoencoder
 from codec.training.averaging import WeightAverage
 
 
