@@ -5,8 +5,10 @@ from typing import Any
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from codec.config import CodebooksConfig, ModelConfig, SEANetConfig
+from codec.config import CodebooksConfig
+from codec.config_model import ConvNeXtConfig, ModelConfig, SEANetConfig
 from codec.nn.autoencoder import Autoencoder
+from codec.nn.convnext import ConvNeXtDecoder, ConvNeXtEncoder
 from codec.nn.quantizer import ResidualVectorQuantizer
 from codec.nn.seanet import SEANetDecoder, SEANetEncoder
 
@@ -20,15 +22,6 @@ def build_autoencoder(config: ModelConfig, codebooks: CodebooksConfig | None = N
     """
     codebooks = codebooks or CodebooksConfig()
 
-    def seanet(half: SEANetConfig) -> dict[str, Any]:
-        return {
-            **half.model_dump(),
-            "strides": tuple(config.strides),
-            "dilations": tuple(half.dilations),
-            "dimension": config.dimension,
-            "causal": config.causal,
-        }
-
     quantizer = ResidualVectorQuantizer(
         dimension=config.dimension,
         n_quantizers=config.quantizer.n_quantizers,
@@ -41,10 +34,38 @@ def build_autoencoder(config: ModelConfig, codebooks: CodebooksConfig | None = N
         cache_vectors=codebooks.cache_vectors,
     )
     return Autoencoder(
-        SEANetEncoder(**seanet(config.encoder)),
-        quantizer,
-        SEANetDecoder(**seanet(config.decoder)),
+        _encoder(config, config.encoder), quantizer, _decoder(config, config.decoder)
     )
+
+
+def _encoder(
+    config: ModelConfig, half: SEANetConfig | ConvNeXtConfig
+) -> SEANetEncoder | ConvNeXtEncoder:
+    arguments = _arguments(config, half)
+    if isinstance(half, SEANetConfig):
+        return SEANetEncoder(**arguments)
+    del arguments["last_kernel_size"]  # the decoder's
+    arguments["n_fft"] = half.n_fft or 4 * arguments["strides"][0]
+    return ConvNeXtEncoder(**arguments)
+
+
+def _decoder(
+    config: ModelConfig, half: SEANetConfig | ConvNeXtConfig
+) -> SEANetDecoder | ConvNeXtDecoder:
+    arguments = _arguments(config, half)
+    if isinstance(half, SEANetConfig):
+        return SEANetDecoder(**arguments)
+    del arguments["n_fft"]  # the encoder's
+    return ConvNeXtDecoder(**arguments)
+
+
+def _arguments(config: ModelConfig, half: SEANetConfig | ConvNeXtConfig) -> dict[str, Any]:
+    return {
+        **half.model_dump(exclude={"kind"}),
+        "strides": config.strides_of(half),
+        "dimension": config.dimension,
+        "causal": config.causal,
+    }
 
 
 def inference_tensors(autoencoder: Autoencoder) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from codec.building import build_autoencoder, inference_tensors
-from codec.config import ModelConfig
+from codec.config_model import ModelConfig
 from codec.errors import AudioError, BitstreamError, ModelFileError, SottoError
 from codec.model_file import fingerprint, read_model_file, write_model_file
 from codec.nn.convolution import fold_weight_norm

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from codec.atomic import replacing
-from codec.config import ModelConfig
+from codec.config_model import ModelConfig
 from codec.errors import ModelFileError
 
 METADATA_KEY = "sotto"

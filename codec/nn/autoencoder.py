@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from codec.nn.convnext import ConvNeXtDecoder, ConvNeXtEncoder
 from codec.nn.quantizer import QuantizerOutput, ResidualVectorQuantizer
 from codec.nn.seanet import SEANetDecoder, SEANetEncoder
 
@@ -30,7 +31,10 @@ class Autoencoder(nn.Module):
     """
 
     def __init__(
-        self, encoder: SEANetEncoder, quantizer: ResidualVectorQuantizer, decoder: SEANetDecoder
+        self,
+        encoder: SEANetEncoder | ConvNeXtEncoder,
+        quantizer: ResidualVectorQuantizer,
+        decoder: SEANetDecoder | ConvNeXtDecoder,
     ) -> None:
         super().__init__()
         self.encoder = encoder

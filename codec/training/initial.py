@@ -2,7 +2,7 @@
 
 from torch.nn.utils import parametrize
 
-from codec.config import ModelConfig
+from codec.config_model import ModelConfig
 from codec.errors import ConfigError
 from codec.model_file import read_model_file
 from codec.nn.autoencoder import Autoencoder

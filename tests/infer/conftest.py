@@ -8,7 +8,7 @@ import torch
 from codec import audio
 from codec.building import build_autoencoder, inference_tensors
 from codec.codec import Codec
-from codec.config import ModelConfig
+from codec.config_model import ModelConfig
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,172 @@
+"""Keys of a run description that shape the model: what a model file carries."""
+
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+PositiveInt = Annotated[int, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A group of keys. Unknown keys and wrong types are refused; nothing is coerced."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+
+class SEANetConfig(Section):
+    """One half of the autoencoder: a stack of strided and dilated convolutions."""
+
+    kind: Literal["seanet"] = "seanet"
+    strides: list[PositiveInt] | None = Field(None, min_length=1)
+    """Of this half, from the waveform inwards; none: the model's."""
+    channels: int = Field(32, gt=0)
+    """Width at the full sample rate; doubles at every stride."""
+    max_channels: int | None = Field(None, gt=0)
+    """Upper bound of the width, none by default."""
+    kernel_size: int = Field(7, gt=0)
+    """Taps of the convolution next to the waveform."""
+    last_kernel_size: int = Field(3, gt=0)
+    """Taps of the convolution next to the latent."""
+    residual_kernel_size: int = Field(3, gt=0)
+    """Taps of the dilated convolution of a residual unit."""
+    dilations: list[PositiveInt] = Field([1, 3, 9], min_length=1)
+    """One residual unit a dilation, at every stride."""
+    compress: int = Field(2, gt=0)
+    """A residual unit works at width / compress."""
+    activation: Literal["elu", "leaky_relu", "snake"] = "elu"
+
+
+class ConvNeXtConfig(Section):
+    """One half of the autoencoder: layers at frame rates behind a Fourier transform.
+
+    Lists have one entry a stride, from the waveform inwards.
+    """
+
+    kind: Literal["convnext"]
+    strides: list[PositiveInt] | None = Field(None, min_length=1)
+    """Of this half; none: the model's. The first one is the hop of the Fourier transform."""
+    channels: list[PositiveInt] = Field([192, 384], min_length=1)
+    """Width of the layers at each rate."""
+    blocks: list[Annotated[int, Field(ge=0)]] = Field([2, 4], min_length=1)
+    """ConvNeXt blocks at each rate."""
+    n_fft: int | None = Field(None, gt=0)
+    """Window of the encoder's analysis in samples, even; none: four of its hops. The decoder's
+    synthesis has windows of two hops."""
+    kernel_size: int = Field(7, ge=2)
+    """Taps of the depthwise convolutions."""
+    last_kernel_size: int = Field(3, gt=0)
+    """Taps of the decoder's convolution next to the latent."""
+    expansion: int = Field(3, gt=0)
+    """A block works at width * expansion."""
+
+    @model_validator(mode="after")
+    def _one_entry_a_stride(self) -> Self:
+        if len(self.channels) != len(self.blocks):
+            raise ValueError(
+                f"channels {self.channels} and blocks {self.blocks} differ in length: "
+                "each has one entry a stride"
+            )
+        return self
+
+
+def _kind(half: Any) -> str:
+    """Which class describes a half; those who name no kind mean a SEANet."""
+    kind = half.get("kind", "seanet") if isinstance(half, dict) else half.kind
+    return kind if isinstance(kind, str) else repr(kind)
+
+
+HalfConfig = Annotated[
+    Annotated[SEANetConfig, Tag("seanet")] | Annotated[ConvNeXtConfig, Tag("convnext")],
+    Discriminator(_kind),
+]
+
+
+class QuantizerConfig(Section):
+    """The residual vector quantizer: what a model file has to know of it."""
+
+    n_quantizers: int = Field(8, gt=0, le=255)
+    codebook_size: int = Field(1024, ge=2, le=65536)
+    """Rows of a codebook, a power of two: a code takes log2 of it in bits."""
+    codebook_dimension: int | None = Field(None, gt=0)
+    """Project to this many dimensions before each look-up (DAC: 8); none: the latent's own."""
+    l2_normalize: bool = False
+    """Compare directions only: vectors and rows are brought to length 1 before the look-up."""
+
+    @field_validator("codebook_size")
+    @classmethod
+    def _whole_bits(cls, size: int) -> int:
+        if size & (size - 1):
+            raise ValueError(f"must be a power of two, such as {2 ** round(math.log2(size))}")
+        return size
+
+
+class ModelConfig(Section):
+    """The codec itself: all that a model file carries, and all that its fingerprint covers."""
+
+    sample_rate: int = Field(16000, gt=0)
+    """Hz."""
+    hop_length: int = Field(320, gt=0)
+    """Samples a frame of codes stands for; the product of the strides."""
+    strides: list[PositiveInt] = Field([2, 4, 5, 8], min_length=1)
+    """From the waveform inwards; the decoder reverses them. Either half may have its own."""
+    dimension: int = Field(128, gt=0)
+    """Width of the latent that is quantized."""
+    causal: bool = True
+    """False pads on both sides: better offline, cannot stream."""
+    encoder: HalfConfig = SEANetConfig()
+    decoder: HalfConfig = SEANetConfig()
+    quantizer: QuantizerConfig = QuantizerConfig()
+    default_kbps: float = Field(3.0, gt=0)
+    """The rate that encodes when none is named."""
+
+    @property
+    def bits_per_code(self) -> int:
+        """Bits one code takes."""
+        return self.quantizer.codebook_size.bit_length() - 1
+
+    def possible_kbps(self) -> list[float]:
+        """Rates in kbit/s, one a number of codebooks from 1 up."""
+        frame_rate = self.sample_rate / self.hop_length
+        return [
+            n * self.bits_per_code * frame_rate / 1000
+            for n in range(1, self.quantizer.n_quantizers + 1)
+        ]
+
+    def strides_of(self, half: "SEANetConfig | ConvNeXtConfig") -> list[int]:
+        """The strides of the encoder or decoder: its own, or the model's."""
+        return self.strides if half.strides is None else half.strides
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for strides in (self.strides, self.encoder.strides, self.decoder.strides):
+            if strides is not None and (product := math.prod(strides)) != self.hop_length:
+                raise ValueError(
+                    f"strides {strides} multiply to {product}, not to hop_length "
+                    f"{self.hop_length}; set hop_length: {product} or change the strides"
+                )
+        for name, half in (("encoder", self.encoder), ("decoder", self.decoder)):
+            strides = self.strides_of(half)
+            if isinstance(half, ConvNeXtConfig) and len(half.channels) != len(strides):
+                raise ValueError(
+                    f"{name}.channels {half.channels} and {name}.blocks {half.blocks} need one "
+                    f"entry for each of the strides {strides}"
+                )
+        if not any(math.isclose(self.default_kbps, kbps) for kbps in self.possible_kbps()):
+            rates = ", ".join(f"{kbps:g}" for kbps in self.possible_kbps())
+            raise ValueError(f"default_kbps {self.default_kbps:g} is not one of {rates}")
+        return self

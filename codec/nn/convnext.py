@@ -1,0 +1,244 @@
+"""Encoder and decoder whose layers run at frame rates, between a Fourier analysis and synthesis.
+
+ConvNeXt blocks (Liu et al. 2022), as Vocos (Siuzdak 2023) uses them on frames of spectra, made
+causal: at the rate of frames a second of speech costs a small part of what a SEANet spends next to
+the waveform. Streaming by default, with the same interface as `codec.nn.seanet`.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codec.nn.convolution import Chain, Conv1d, ConvTranspose1d, State, StreamingLayer
+from codec.nn.transform import Analysis, Synthesis
+
+_BRANCH_SCALE = 0.1  # of a block's branch at the start, against 1 for what it is added to
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of (batch, channels, time), with a gain and bias a channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x, normalised at every time of its own."""
+        y = F.layer_norm(x.transpose(1, 2), self.weight.shape, self.weight, self.bias)
+        return y.transpose(1, 2)
+
+
+class ConvNeXtBlock(StreamingLayer):
+    """x + scale * branch(x): depthwise convolution, norm, widening layer, GELU, narrowing layer.
+
+    Shape (batch, channels, time) in and out. `scale` is learned, one a channel. The state is the
+    last kernel_size - 1 samples.
+    """
+
+    state_size = 1
+
+    def __init__(
+        self, channels: int, *, kernel_size: int = 7, expansion: int = 3, causal: bool = True
+    ) -> None:
+        super().__init__()
+        if kernel_size < 2 or expansion < 1:
+            raise ValueError(
+                f"kernel_size must be at least 2 and expansion 1, got {kernel_size}, {expansion}"
+            )
+        self.channels = channels
+        self.causal = causal
+        self.right_padding = 0 if causal else (kernel_size - 1) // 2
+        self.left_padding = kernel_size - 1 - self.right_padding
+        self.depthwise = nn.Parameter(torch.randn(channels, 1, kernel_size) / kernel_size**0.5)
+        self.norm = nn.LayerNorm(channels)
+        self.widen = nn.Linear(channels, expansion * channels)
+        self.narrow = nn.Linear(expansion * channels, channels)
+        self.scale = nn.Parameter(torch.full((channels,), _BRANCH_SCALE))
+        for layer in (self.widen, self.narrow):
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a tensor of the same shape."""
+        if x.shape[-1] == 0:
+            return x
+        return x + self._branch(F.pad(x, (self.left_padding, self.right_padding)))
+
+    def initial_state(self, batch_size: int) -> State:
+        """Return the zeros before the signal, (batch, channels, kernel_size - 1)."""
+        self._require_causal()
+        return (self.depthwise.new_zeros(batch_size, self.channels, self.left_padding),)
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Take a piece of any length."""
+        self._require_causal()
+        if x.shape[-1] == 0:
+            return x, state
+        padded = torch.cat((state[0], x), dim=-1)
+        last = padded[..., padded.shape[-1] - self.left_padding :].contiguous()
+        return x + self._branch(padded), (last,)
+
+    def input_span(self, first: int, last: int) -> tuple[int, int]:
+        """Sample t reads kernel_size samples from t - left padding on."""
+        return first - self.left_padding, last + self.right_padding
+
+    def _branch(self, padded: Tensor) -> Tensor:
+        # As an image of height one: in two dimensions PyTorch's CPU kernel is three times as fast.
+        image = F.conv2d(padded[:, :, None], self.depthwise[:, :, None], groups=self.channels)
+        y = self.norm(image[:, :, 0].transpose(1, 2))
+        y = self.narrow(F.gelu(self.widen(y))) * self.scale
+        return y.transpose(1, 2)
+
+    def _require_causal(self) -> None:
+        if not self.causal:
+            raise ValueError("a layer with causal=False reads the future and cannot be streamed")
+
+
+class ConvNeXtEncoder(Chain):
+    """wave (batch, 1, samples) -> latent (batch, dimension, frames), frames = ceil(samples / hop).
+
+    A Fourier analysis every `strides[0]` samples over `n_fft` of them; then for each stride its
+    number of `blocks` at its width of `channels`, with a strided convolution of kernel 2 * stride
+    before all but the first; last a norm and a convolution to `dimension`. One entry of `channels`
+    and `blocks` belongs to each stride.
+
+    Attributes:
+        hop_length: samples a frame, the product of the strides.
+        dimension: channels of the latent.
+        receptive_field: samples one frame depends on; `input_span` says which.
+
+    Raises:
+        ValueError: lists of unequal length, or a size that is not positive.
+    """
+
+    def __init__(
+        self,
+        *,
+        strides: Sequence[int] = (80, 4),
+        channels: Sequence[int] = (192, 384),
+        blocks: Sequence[int] = (2, 4),
+        n_fft: int = 320,
+        dimension: int = 128,
+        kernel_size: int = 7,
+        expansion: int = 3,
+        causal: bool = True,
+    ) -> None:
+        _check(strides, channels, blocks)
+        layers: list[nn.Module] = [
+            Analysis(n_fft, strides[0], causal=causal),
+            Conv1d(n_fft + 2, channels[0], 1, causal=causal),
+        ]
+        for i, (stride, width, depth) in enumerate(zip(strides, channels, blocks, strict=True)):
+            if i:
+                layers.append(
+                    Conv1d(channels[i - 1], width, 2 * stride, stride=stride, causal=causal)
+                )
+            layers += _stack(depth, width, kernel_size, expansion, causal)
+        layers += [ChannelNorm(channels[-1]), Conv1d(channels[-1], dimension, 1, causal=causal)]
+        super().__init__(layers)
+        self.hop_length = math.prod(strides)
+        self.dimension = dimension
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode a whole wave."""
+        missing = -x.shape[-1] % self.hop_length
+        return super().forward(F.pad(x, (0, missing)) if missing else x)
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples that one frame depends on."""
+        first, last = self.input_span(0, 0)
+        return last - first + 1
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Encode the next k * hop_length samples of a wave into k frames, k = 0 too.
+
+        Raises:
+            ValueError: the samples are not whole hops, or the encoder is not causal.
+        """
+        if x.shape[-1] % self.hop_length:
+            raise ValueError(
+                f"a step takes whole hops of {self.hop_length} samples, got {x.shape[-1]} samples"
+            )
+        return super().step(x, state)
+
+
+class ConvNeXtDecoder(Chain):
+    """latent (batch, dimension, frames) -> wave (batch, 1, frames * hop_length).
+
+    The encoder's mirror image (`strides`, `channels` and `blocks` in the encoder's order): a
+    convolution of `last_kernel_size` from `dimension`; for each stride, last one first, its blocks,
+    with a transposed convolution between two; a norm, a layer to log magnitudes and phases, and the
+    inverse STFT of windows of 2 * strides[0] samples. Nothing bounds the wave to [-1, 1].
+
+    A sample lies under two windows, of which the later one knows it: the earlier one has to guess
+    at most the next strides[0] samples. With a small first stride that costs little.
+
+    Attributes:
+        hop_length: samples a frame, the product of the strides.
+        dimension: channels of the latent.
+        receptive_field: frames that the hop_length samples of one frame depend on; `input_span`
+            says which.
+
+    Raises:
+        ValueError: lists of unequal length, or a size that is not positive.
+    """
+
+    def __init__(
+        self,
+        *,
+        strides: Sequence[int] = (80, 4),
+        channels: Sequence[int] = (192, 384),
+        blocks: Sequence[int] = (2, 4),
+        dimension: int = 128,
+        last_kernel_size: int = 3,
+        kernel_size: int = 7,
+        expansion: int = 3,
+        causal: bool = True,
+    ) -> None:
+        _check(strides, channels, blocks)
+        layers: list[nn.Module] = [Conv1d(dimension, channels[-1], last_kernel_size, causal=causal)]
+        for i in range(len(strides) - 1, -1, -1):
+            layers += _stack(blocks[i], channels[i], kernel_size, expansion, causal)
+            if i:
+                layers.append(
+                    ConvTranspose1d(channels[i], channels[i - 1], stride=strides[i], causal=causal)
+                )
+        bins = strides[0] + 1
+        layers += [
+            ChannelNorm(channels[0]),
+            Conv1d(channels[0], 2 * bins, 1, causal=causal),
+            Synthesis(strides[0], causal=causal),
+        ]
+        super().__init__(layers)
+        self.hop_length = math.prod(strides)
+        self.dimension = dimension
+
+    @property
+    def receptive_field(self) -> int:
+        """Frames that the samples of one frame depend on."""
+        first, last = self.input_span(0, self.hop_length - 1)
+        return last - first + 1
+
+
+def _stack(
+    depth: int, channels: int, kernel_size: int, expansion: int, causal: bool
+) -> list[nn.Module]:
+    return [
+        ConvNeXtBlock(channels, kernel_size=kernel_size, expansion=expansion, causal=causal)
+        for _ in range(depth)
+    ]
+
+
+def _check(strides: Sequence[int], channels: Sequence[int], blocks: Sequence[int]) -> None:
+    if not len(strides) == len(channels) == len(blocks) > 0:
+        raise ValueError(
+            f"one entry of channels and of blocks belongs to each of the strides {list(strides)}, "
+            f"got {list(channels)} and {list(blocks)}"
+        )
+    if min(*strides, *channels, 1) < 1 or min(blocks) < 0:
+        raise ValueError("strides and channels must be positive, blocks at least 0")
