@@ -31,6 +31,7 @@ def build_autoencoder(config: ModelConfig, codebooks: CodebooksConfig | None = N
         learning=codebooks.learning,
         decay=codebooks.decay,
         dropout=codebooks.dropout,
+        continuous=codebooks.continuous,
         cache_vectors=codebooks.cache_vectors,
     )
     return Autoencoder(

@@ -23,6 +23,11 @@ class CodebooksConfig(Section):
     """Of the moving averages that EMA codebooks are made of."""
     dropout: float = Field(0.5, ge=0, le=1)
     """Share of training items that use a random number of codebooks instead of all."""
+    start_step: int = Field(0, ge=0)
+    """Before this step the decoder hears the latent itself: the autoencoder learns what is worth
+    coding before codebooks are fitted to it."""
+    continuous: float = Field(0.0, ge=0, le=1)
+    """Share of training items that the decoder hears unquantized after that."""
     revive_every: int = Field(200, ge=0)
     """Steps between two runs of frozen k-means on dead codes; 0: never."""
     revive_until: int | None = Field(None, ge=0)

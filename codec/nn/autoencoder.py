@@ -16,11 +16,11 @@ class AutoencoderOutput:
 
     Attributes:
         decoded: (batch, 1, samples) float, as long as the input.
-        quantizer: codes and the quantizer's losses.
+        quantizer: codes and the quantizer's losses; None where it was passed by.
     """
 
     decoded: Tensor
-    quantizer: QuantizerOutput
+    quantizer: QuantizerOutput | None
 
 
 class Autoencoder(nn.Module):
@@ -47,6 +47,11 @@ class Autoencoder(nn.Module):
         quantized = self.quantizer(latent, generator=generator)
         decoded = self.decoder(quantized.quantized)
         return AutoencoderOutput(decoded[..., : wave.shape[-1]], quantized)
+
+    def forward_unquantized(self, wave: Tensor) -> AutoencoderOutput:
+        """Passes (batch, 1, samples) from encoder to decoder; the quantizer learns nothing."""
+        decoded = self.decoder(self.encoder(wave))
+        return AutoencoderOutput(decoded[..., : wave.shape[-1]], None)
 
     @property
     def encoder_frozen(self) -> bool:

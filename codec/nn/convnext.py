@@ -16,6 +16,10 @@ from codec.nn.convolution import Chain, Conv1d, ConvTranspose1d, State, Streamin
 from codec.nn.transform import Analysis, Synthesis
 
 _BRANCH_SCALE = 0.1  # of a block's branch at the start, against 1 for what it is added to
+# A new decoder's log magnitudes: e^-2 is about what the average bin of speech has, and small
+# differences at first, so that spectral losses need not begin by undoing random spectra.
+_LOG_MAGNITUDE = -2.0
+_LOG_MAGNITUDE_GAIN = 0.3
 
 
 class ChannelNorm(nn.Module):
@@ -208,10 +212,9 @@ class ConvNeXtDecoder(Chain):
                 layers.append(
                     ConvTranspose1d(channels[i], channels[i - 1], stride=strides[i], causal=causal)
                 )
-        bins = strides[0] + 1
         layers += [
             ChannelNorm(channels[0]),
-            Conv1d(channels[0], 2 * bins, 1, causal=causal),
+            _spectrum_layer(channels[0], strides[0] + 1, causal),
             Synthesis(strides[0], causal=causal),
         ]
         super().__init__(layers)
@@ -223,6 +226,16 @@ class ConvNeXtDecoder(Chain):
         """Frames that the samples of one frame depend on."""
         first, last = self.input_span(0, self.hop_length - 1)
         return last - first + 1
+
+
+def _spectrum_layer(channels: int, bins: int, causal: bool) -> Conv1d:
+    """Return the layer that gives the log magnitudes and phases of `bins` bins."""
+    layer = Conv1d(channels, 2 * bins, 1, causal=causal)
+    with torch.no_grad():
+        layer.get_parameter("parametrizations.weight.original0")[:bins] *= _LOG_MAGNITUDE_GAIN
+        assert layer.bias is not None
+        layer.bias[:bins] = _LOG_MAGNITUDE
+    return layer
 
 
 def _stack(

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from codec.nn.codebook import Lookup, VectorQuantizer, reset_moments
 from codec.nn.collectives import gather_rows, is_first_process, sum_over_processes
-from codec.nn.statistics import Learning, evenly_spaced
+from codec.nn.statistics import CodebookUsage, Learning, Revival, evenly_spaced
 
 # Vectors that the codebooks are started from, at most.
 _START_VECTORS = 16384
@@ -33,40 +33,6 @@ class QuantizerOutput:
     codebook_loss: Tensor
 
 
-@dataclass
-class Revival:
-    """Which rows `revive_dead_codes` replaced.
-
-    Attributes:
-        rows: for each codebook (codebook_size,) bool.
-    """
-
-    rows: list[Tensor]
-
-    @property
-    def per_layer(self) -> list[int]:
-        """Rows replaced in each codebook."""
-        return [int(rows.sum()) for rows in self.rows]
-
-    @property
-    def total(self) -> int:
-        """Rows replaced in all codebooks."""
-        return sum(self.per_layer)
-
-
-@dataclass
-class CodebookUsage:
-    """How evenly a codebook is used.
-
-    Attributes:
-        perplexity: exp of the entropy (nats) of the codes, 1 to codebook_size; 0 if none was seen.
-        used: share of the rows with at least one hit, 0 to 1.
-    """
-
-    perplexity: float
-    used: float
-
-
 class ResidualVectorQuantizer(nn.Module):
     """Residual vector quantizer (Zeghidour et al. 2021) whose every codebook really learns.
 
@@ -87,6 +53,9 @@ class ResidualVectorQuantizer(nn.Module):
         codebook_dimension, l2_normalize, learning, decay, cache_vectors: see `VectorQuantizer`.
         dropout: probability, 0 to 1, that an item of a training batch uses only the first n
             codebooks, n drawn uniformly from 1..n_quantizers (Kumar et al. 2023).
+        continuous: probability, 0 to 1, that an item of a training batch is returned as it came
+            in; its codes are learnt from all the same. The encoder then gets a gradient that no
+            quantization error disturbs (JHCodec does so for a tenth).
 
     Raises:
         ValueError: an argument is out of range.
@@ -103,17 +72,20 @@ class ResidualVectorQuantizer(nn.Module):
         learning: Learning = "ema",
         decay: float = 0.99,
         dropout: float = 0.5,
+        continuous: float = 0.0,
         cache_vectors: int = 8192,
     ) -> None:
         super().__init__()
         if n_quantizers < 1:
             raise ValueError(f"n_quantizers = {n_quantizers}: give 1 or more")
-        if not 0 <= dropout <= 1:
-            raise ValueError(f"dropout = {dropout}: give a probability, 0 to 1")
+        for name, share in (("dropout", dropout), ("continuous", continuous)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} = {share}: give a probability, 0 to 1")
         self.dimension = dimension
         self.n_quantizers = n_quantizers
         self.codebook_size = codebook_size
         self.dropout = dropout
+        self.continuous = continuous
         self.codebooks = nn.ModuleList(
             VectorQuantizer(
                 dimension=dimension,
@@ -169,7 +141,13 @@ class ResidualVectorQuantizer(nn.Module):
             if learns and not starting:
                 self._learn(lookups, torch.isfinite(vectors).all())
             # The straight-through term is exactly 0, so the value is that of `decode`.
-            quantized = (total + (vectors - vectors.detach())).transpose(1, 2)
+            quantized = total + (vectors - vectors.detach())
+            if self.training and self.continuous:
+                chance = self._chance(latent.shape[0], generator).to(latent.device)
+                quantized = torch.where(
+                    (chance < self.continuous)[:, None, None], vectors, quantized
+                )
+            quantized = quantized.transpose(1, 2)
             pairs = max(1, sum(served) * latent.shape[2])
             commitment = torch.stack([lookup.commitment for lookup in lookups]).sum() / pairs
             codebook_loss = torch.stack([lookup.codebook_loss for lookup in lookups]).sum() / pairs
@@ -380,12 +358,18 @@ class ResidualVectorQuantizer(nn.Module):
             return depths
         if not self.training or self.dropout == 0:
             return everything
+        chance = self._chance(batch, generator)
         device = "cpu" if generator is None else generator.device
-        chance = torch.rand(batch, generator=generator, device=device).cpu()
         drawn = torch.randint(
             1, self.n_quantizers + 1, (batch,), generator=generator, device=device
         ).cpu()
         return torch.where(chance < self.dropout, drawn, everything)
+
+    @staticmethod
+    def _chance(batch: int, generator: torch.Generator | None) -> Tensor:
+        """One draw from [0, 1) an item, on the CPU."""
+        device = "cpu" if generator is None else generator.device
+        return torch.rand(batch, generator=generator, device=device).cpu()
 
     def _check_depth(self, lowest: int, highest: int) -> None:
         if lowest < 1 or highest > self.n_quantizers:

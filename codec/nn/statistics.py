@@ -1,5 +1,6 @@
 """What training remembers of a codebook: hits, moving averages, and its most recent vectors."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -50,6 +51,40 @@ class VectorCache(nn.Module):
         if int(self.filled) < self.vectors.shape[0]:
             return self.vectors[: int(self.filled)]
         return self.vectors.roll(-int(self.position), 0)
+
+
+@dataclass
+class Revival:
+    """Which rows `revive_dead_codes` replaced.
+
+    Attributes:
+        rows: for each codebook (codebook_size,) bool.
+    """
+
+    rows: list[Tensor]
+
+    @property
+    def per_layer(self) -> list[int]:
+        """Rows replaced in each codebook."""
+        return [int(rows.sum()) for rows in self.rows]
+
+    @property
+    def total(self) -> int:
+        """Rows replaced in all codebooks."""
+        return sum(self.per_layer)
+
+
+@dataclass
+class CodebookUsage:
+    """How evenly a codebook is used.
+
+    Attributes:
+        perplexity: exp of the entropy (nats) of the codes, 1 to codebook_size; 0 if none was seen.
+        used: share of the rows with at least one hit, 0 to 1.
+    """
+
+    perplexity: float
+    used: float
 
 
 class CodebookStatistics(nn.Module):

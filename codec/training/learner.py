@@ -12,6 +12,7 @@ from codec.building import build_autoencoder, inference_tensors
 from codec.codec import Codec
 from codec.config import Config
 from codec.nn.discriminator import DiscriminatorOutput
+from codec.nn.quantizer import QuantizerOutput
 from codec.training.averaging import WeightAverage
 from codec.training.initial import load_weights
 from codec.training.objective import Objective
@@ -86,7 +87,10 @@ class Learner:
         self._begin_step(step)
         report = StepReport()
         with self.accelerator.autocast():
-            output = self.model(wave, self.generator)
+            if step < self.config.codebooks.start_step:
+                output = self.model.forward_unquantized(wave)
+            else:
+                output = self.model(wave, self.generator)
         decoded = output.decoded.float()
         with self.accelerator.autocast():  # of use to Whisper; spectra are float32 all the same
             losses = self.objective.wave_losses(decoded, wave)
@@ -118,6 +122,8 @@ class Learner:
         """Whether dead codes are to be revived after `step` completed steps."""
         codebooks = self.config.codebooks
         if not codebooks.revive_every or step % codebooks.revive_every:
+            return False
+        if step <= codebooks.start_step:
             return False
         late = codebooks.revive_until is not None and step > codebooks.revive_until
         return not late and not self.model.encoder_frozen
@@ -236,8 +242,15 @@ class Learner:
         return real, fake
 
     def _backward(
-        self, decoded: Tensor, gradient: Tensor, quantizer: Any, report: StepReport
+        self,
+        decoded: Tensor,
+        gradient: Tensor,
+        quantizer: QuantizerOutput | None,
+        report: StepReport,
     ) -> None:
+        if quantizer is None:
+            decoded.backward(gradient)
+            return
         losses = self.config.losses
         extra = (
             losses.commitment.weight * quantizer.commitment

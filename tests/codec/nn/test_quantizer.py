@@ -270,8 +270,12 @@ def test_codes_out_of_range_are_named(code: int) -> None:
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [({"n_quantizers": 0}, "n_quantizers = 0"), ({"dropout": 1.5}, "dropout = 1.5")],
-    ids=["n_quantizers", "dropout"],
+    [
+        ({"n_quantizers": 0}, "n_quantizers = 0"),
+        ({"dropout": 1.5}, "dropout = 1.5"),
+        ({"continuous": -1.0}, "continuous = -1.0"),
+    ],
+    ids=["n_quantizers", "dropout", "continuous"],
 )
 def test_values_out_of_range_are_named(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -59,3 +59,22 @@ def test_codebooks_left_out_learn_nothing() -> None:
 def test_depths_must_be_one_or_one_each() -> None:
     with pytest.raises(ValueError, match="each of the 4 items"):
         make()(latents(), n_quantizers=torch.tensor([1, 2, 3]))
+
+
+@pytest.mark.parametrize("continuous", [0.0, 0.5, 1.0])
+def test_spared_items_come_back_as_they_went_in_and_are_learnt_from(continuous: float) -> None:
+    quantizer = started(continuous=continuous, dropout=0.0)
+    plain = started(continuous=0.0, dropout=0.0)
+    latent = latents(3, batch=200)
+    output, expected = (q(latent, generator=generator(5)) for q in (quantizer, plain))
+    same = (output.quantized == latent).flatten(1).all(dim=1)
+    assert abs(float(same.float().mean()) - continuous) < 0.1
+    torch.testing.assert_close(output.quantized[~same], expected.quantized[~same])
+    torch.testing.assert_close(output.codes, expected.codes)
+    torch.testing.assert_close(quantizer.usage(), plain.usage())
+
+
+def test_nobody_is_spared_outside_training() -> None:
+    quantizer = started(continuous=1.0).eval()
+    latent = latents(3)
+    assert not torch.equal(quantizer(latent).quantized, latent)

@@ -195,3 +195,19 @@ def test_revived_gradient_codes_lose_their_old_moments(tiny):
     revived = (moments == 0).all(dim=1)
     assert revived.any()
     assert not revived[~dead].any()
+
+
+def test_the_decoder_hears_the_latent_itself_until_the_quantizer_starts(tiny):
+    learner = learner_of(tiny(codebooks={"start_step": 2, "revive_every": 1}))
+    quantizer = copies(learner.model.quantizer)
+    encoder = copies(learner.model.encoder)
+    for step in range(2):
+        report = learner.step(step, batch(step))
+        assert not learner.revival_is_due(step + 1)
+    assert not changed(quantizer, learner.model.quantizer)
+    assert changed(encoder, learner.model.encoder)
+    assert "loss/commitment" not in report.scalars
+    report = learner.step(2, batch(2))
+    assert changed(quantizer, learner.model.quantizer)
+    assert report.scalars["loss/commitment"] > 0
+    assert learner.revival_is_due(3)
