@@ -1,31 +1,47 @@
 """Read and write audio files of any format, block by block (FFmpeg through PyAV)."""
 
-import io
-import os
-import wave as riff
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO, Self
+from fractions import Fraction
+from typing import Self
 
 import av
 import av.error
 import numpy as np
 from av.audio.frame import AudioFrame
-from numpy.typing import NDArray
+from av.stream import Discard
 
-from codec.atomic import replacing
+from codec.audio_ahead import decoded_ahead
+from codec.audio_files import NAMELESS, InputFile, Source, source_name
+from codec.audio_frames import frame_samples
+from codec.audio_writing import WRITABLE, AudioWriter, write_flac, write_wav
 from codec.errors import AudioError
 from codec.resampling import Samples, Window, resample_stream
 
-Source = str | os.PathLike[str] | BinaryIO
+__all__ = [
+    "NAMELESS",
+    "WRITABLE",
+    "AudioInfo",
+    "AudioReader",
+    "AudioWriter",
+    "Samples",
+    "Source",
+    "blocks",
+    "decoded_ahead",
+    "probe",
+    "read",
+    "source_name",
+    "to_mono",
+    "write_flac",
+    "write_wav",
+]
 
 # A decoder of one of the other formats remembers what came before, so a seek gives nearly, not
 # exactly, what decoding from the start gives; within this many seconds it is not worth it.
 _DECODE_FROM_START_SECONDS = 60.0
 _PREROLL_SECONDS = 1.0
-NAMELESS = "audio data"  # what messages call a file object without a name
-_SCALES = {"u8": 128.0, "s16": 32768.0, "s32": 2.0**31, "s64": 2.0**63}
+_RESAMPLE = 1 << 14  # native samples resampled at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +78,16 @@ class AudioInfo:
 class AudioReader:
     """An open audio file, decoded piece by piece at its own rate.
 
+    The first audio stream is taken, of a video too. A file object is read from where it stands
+    and stays open; one that cannot seek (a pipe) is read once, from beginning to end, but an
+    MP4 file on a pipe is put on disk first, since its index may lie at its end. No other file
+    is ever opened, whatever a playlist says.
+
+    How long a file is (the encoder's delay and padding cut off): exact for PCM, FLAC, Ogg
+    (Opus, Vorbis) and for MP4/M4A whose packets have true durations, as FFmpeg writes them;
+    MP3 is exact with a LAME or Lavf header, but from a pipe the padding at the end stays, up
+    to two frames; AAC in Matroska keeps its padding too, less than a frame.
+
     Attributes:
         name: for messages.
         info: what the header says.
@@ -74,11 +100,23 @@ class AudioReader:
     def __init__(self, source: Source) -> None:
         self.name = source_name(source)
         self.damaged = 0
-        self._container = _open(source, self.name)
+        self._file = InputFile(source)
+        try:
+            self._container = _open(self._file)
+        except BaseException:
+            self._file.close()
+            raise
         try:
             if not self._container.streams.audio:
                 raise AudioError(f"{self.name}: not an audio file that can be read (no audio)")
             self._stream = self._container.streams.audio[0]
+            for other in self._container.streams:
+                if other.index != self._stream.index:
+                    other.discard = Discard.all  # a video's pictures are not even read
+            if self._stream.codec_context is None:
+                raise AudioError(
+                    f"{self.name}: not an audio file that can be read (of an unknown codec)"
+                )
             # FLAC holds checksums; without this FFmpeg does not look at them.
             self._stream.codec_context.options = {"err_detect": "crccheck+explode"}
             self.info = self._read_info()
@@ -95,6 +133,7 @@ class AudioReader:
     def close(self) -> None:
         """Close the file."""
         self._container.close()
+        self._file.close()
 
     def read(self, first: int = 0, samples: int | None = None) -> Samples:
         """Native samples from ``first`` on, (channels, samples); fewer where the file ends.
@@ -117,54 +156,107 @@ class AudioReader:
             raise AudioError(f"{self.name}: holds no audio{where}{why}")
         return np.concatenate(pieces, axis=1)
 
+    def blocks(
+        self, *, sample_rate: int | None = None, block_samples: int, channels: int | None = None
+    ) -> Iterator[Samples]:
+        """The whole file in blocks, in constant memory; `damaged` grows on the way.
+
+        Args:
+            sample_rate: to resample to, in Hz; None keeps the file's own.
+            block_samples: of every block but the last, which is shorter.
+            channels: 1 for the mean of all channels, taken before resampling; None for all.
+
+        Yields:
+            float32 (channels, block_samples) in [-1, 1].
+
+        Raises:
+            AudioError: an empty file, a change of rate or channels, NaN samples, or the source
+                cannot be read any more.
+        """
+        if block_samples < 1:
+            raise ValueError(f"block_samples must be at least 1, got {block_samples}")
+        if channels not in (1, None):
+            raise ValueError(f"channels is 1 (mixed) or None (all), got {channels}")
+        rate = self.info.sample_rate
+        pieces: Iterator[Samples] = (piece for _, piece in self.pieces())
+        if channels == 1:
+            pieces = map(to_mono, pieces)
+        if sample_rate not in (rate, None):
+            pieces = resample_stream(_regroup(pieces, _RESAMPLE), rate, sample_rate or rate)
+        empty = True
+        for block in _regroup(pieces, block_samples):
+            empty = False
+            yield block
+        if empty:
+            raise AudioError(f"{self.name}: holds no audio")
+
     def pieces(self, first: int = 0) -> Iterator[tuple[int, Samples]]:
         """Decoded pieces and their positions, beginning at or before sample ``first``."""
         info = self.info
         far = first > _DECODE_FROM_START_SECONDS * info.sample_rate
-        if first > 0 and (info.seeks_exactly or far):
+        if first > 0 and self._file.seekable() and (info.seeks_exactly or far):
             yield from self._pieces_after_seek(first)
         else:
-            yield from self._count(0, self._frames())
+            yield from self._count(0, self._decoded())
 
     def _pieces_after_seek(self, first: int) -> Iterator[tuple[int, Samples]]:
         rate = self.info.sample_rate
         target = first if self.info.seeks_exactly else first - round(_PREROLL_SECONDS * rate)
         origin, unit = self._stream.start_time or 0, self._stream.time_base
-        frames: Iterator[AudioFrame] = iter(())
-        position = None
+        decoded: Iterator[tuple[int | None, Samples]] = iter(())
+        head = position = None
         if unit:
             try:
                 self._container.seek(origin + round(target / rate / unit), stream=self._stream)
-                frames = self._frames()
-                head = next(frames, None)
+                decoded = self._decoded()
+                head = next(decoded, None)
             except av.error.FFmpegError:
-                head = None
-            if head is not None and head.pts is not None:
-                position = round((head.pts - origin) * unit * rate)
+                pass
+            if head is not None and head[0] is not None:
+                position = round((head[0] - origin) * unit * rate)
         if position is None or position > first or head is None:
             # No index to go by: count from the start.
             self._container.seek(0)
-            yield from self._count(0, self._frames())
+            yield from self._count(0, self._decoded())
             return
-        samples = self._samples(head)
-        yield position, samples
-        yield from self._count(position + samples.shape[1], frames)
+        yield from self._count(position, itertools.chain([head], decoded))
 
-    def _count(self, position: int, frames: Iterator[AudioFrame]) -> Iterator[tuple[int, Samples]]:
-        for frame in frames:
-            samples = self._samples(frame)
+    def _count(
+        self, position: int, decoded: Iterator[tuple[int | None, Samples]]
+    ) -> Iterator[tuple[int, Samples]]:
+        for _, samples in decoded:
             yield position, samples
             position += samples.shape[1]
+
+    def _decoded(self) -> Iterator[tuple[int | None, Samples]]:
+        """Time stamps and samples, one frame behind: the last one may hold padding."""
+        held: AudioFrame | None = None
+        for frame in self._frames():
+            if held is not None:
+                yield held.pts, self._samples(held)
+            held = frame
+        if held is not None:
+            samples = self._samples(held)
+            yield held.pts, samples[:, : self._true_length(held)]
+
+    def _true_length(self, last: AudioFrame) -> int:
+        """Samples of the last frame without padding, where its packet tells: in MP4."""
+        in_samples = self._stream.time_base == Fraction(1, self.info.sample_rate)
+        if "mp4" in self._container.format.name.split(",") and in_samples and last.duration:
+            return min(last.samples, last.duration)
+        return last.samples
 
     def _frames(self) -> Iterator[AudioFrame]:
         packets = self._container.demux(self._stream)
         while True:
             try:
-                packet = next(packets)
-            except StopIteration:
-                return
+                packet = next(packets, None)
             except av.error.FFmpegError:  # the container itself is cut or damaged here
+                self._file.check()
                 self.damaged += 1
+                return
+            self._file.check()
+            if packet is None:
                 return
             try:
                 frames = list(packet.decode())
@@ -183,14 +275,7 @@ class AudioReader:
                 f"{self.name}: changes from {self.info.sample_rate} Hz, {self.info.channels} "
                 f"channels to {frame.sample_rate} Hz, {channels} channels midway"
             )
-        native = frame.to_ndarray()
-        if not frame.format.is_planar:
-            native = native.reshape(-1, channels).T
-        scale = _SCALES.get(frame.format.name.removesuffix("p"))
-        if scale is not None:
-            offset = 128.0 if frame.format.name.startswith("u8") else 0.0
-            return ((native - offset) / scale).astype(np.float32)
-        samples = native.astype(np.float32)
+        samples = frame_samples(frame)
         if not np.isfinite(samples).all():
             raise AudioError(f"{self.name}: holds NaN or infinite samples")
         return np.clip(samples, -1.0, 1.0)
@@ -201,7 +286,9 @@ class AudioReader:
             raise AudioError(f"{self.name}: not an audio file that can be read (damaged header)")
         seconds = None
         if stream.duration is not None and stream.time_base is not None:
-            seconds = float(stream.duration * stream.time_base)
+            # Ogg counts what its Opus decoder leaves out at the beginning.
+            skipped = context.delay if self._container.format.name == "ogg" else 0
+            seconds = float((stream.duration - skipped) * stream.time_base)
         elif self._container.duration is not None:
             seconds = self._container.duration / av.time_base
         return AudioInfo(
@@ -269,25 +356,8 @@ def blocks(source: Source, *, sample_rate: int, block_samples: int) -> Iterator[
     Raises:
         AudioError: no audio file, an empty one, or NaN samples.
     """
-    if block_samples < 1:
-        raise ValueError(f"block_samples must be at least 1, got {block_samples}")
     with AudioReader(source) as reader:
-        rate, kept = reader.info.sample_rate, np.zeros((reader.info.channels, 0), np.float32)
-        pieces: Iterator[Samples] = (piece for _, piece in reader.pieces())
-        if rate != sample_rate:
-            pieces = resample_stream(pieces, rate, sample_rate)
-        empty = True
-        for piece in pieces:
-            empty = empty and not piece.shape[1]
-            kept = np.concatenate((kept, piece), axis=1)
-            whole = kept.shape[1] - kept.shape[1] % block_samples
-            for begin in range(0, whole, block_samples):
-                yield kept[:, begin : begin + block_samples]
-            kept = kept[:, whole:]
-        if empty:
-            raise AudioError(f"{reader.name}: holds no audio")
-        if kept.shape[1]:
-            yield kept
+        yield from reader.blocks(sample_rate=sample_rate, block_samples=block_samples)
 
 
 def to_mono(wave: Samples) -> Samples:
@@ -295,102 +365,31 @@ def to_mono(wave: Samples) -> Samples:
     return wave if wave.shape[0] == 1 else wave.mean(axis=0, keepdims=True, dtype=np.float32)
 
 
-def write_wav(target: str | os.PathLike[str] | BinaryIO, wave: Samples, sample_rate: int) -> None:
-    """Write a 16-bit WAV file, whole or not at all.
-
-    Args:
-        target: a path, or a binary file that can seek.
-        wave: float (channels, samples) or (samples,); clipped to [-1, 1].
-        sample_rate: in Hz.
-
-    Raises:
-        AudioError: NaN samples, or the file cannot be written (disk full, no such folder).
-    """
-    pcm = pcm16(wave)
-
-    def encode(file: BinaryIO) -> None:
-        with riff.open(file, "wb") as out:
-            out.setnchannels(pcm.shape[0])
-            out.setsampwidth(2)
-            out.setframerate(sample_rate)
-            out.writeframes(np.ascontiguousarray(pcm.T).astype("<i2").tobytes())
-
-    _write(target, encode)
-
-
-def write_flac(target: str | os.PathLike[str] | BinaryIO, wave: Samples, sample_rate: int) -> None:
-    """Write a 16-bit FLAC file of one or two channels, whole or not at all.
-
-    Arguments and errors are those of ``write_wav``.
-    """
-    pcm = pcm16(wave)
-    if pcm.shape[0] > 2:
-        raise ValueError(f"write_flac takes one or two channels, got {pcm.shape[0]}")
-    layout = "mono" if pcm.shape[0] == 1 else "stereo"
-
-    def encode(file: BinaryIO) -> None:
-        # bitexact: no encoder version inside, so equal samples make equal files.
-        options = {"fflags": "+bitexact"}
-        with av.open(file, "w", format="flac", container_options=options) as container:
-            stream = container.add_stream("flac", rate=sample_rate, layout=layout)
-            stream.codec_context.format = "s16"
-            stream.codec_context.options = {"flags": "+bitexact"}
-            container.start_encoding()
-            if pcm.shape[1]:
-                packed = np.ascontiguousarray(pcm.T).reshape(1, -1)
-                frame = AudioFrame.from_ndarray(packed, format="s16", layout=layout)
-                frame.sample_rate = sample_rate
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
-
-    _write(target, encode)
-
-
-def pcm16(wave: Samples) -> NDArray[np.int16]:
-    """Float (channels, samples) or (samples,) to int16 (channels, samples), clipped.
-
-    What was read from a 16-bit file comes back bit for bit.
-    """
-    wave = np.atleast_2d(wave)
-    if not np.isfinite(wave).all():
-        raise AudioError("the samples to be written are NaN or infinite")
-    return np.clip(np.rint(wave * np.float32(32768.0)), -32768, 32767).astype(np.int16)
-
-
-def source_name(source: Any) -> str:
-    """What messages call a source: its path, or the name of a file object."""
-    if isinstance(source, (str, os.PathLike)):
-        return os.fspath(source)
-    return str(getattr(source, "name", NAMELESS))
-
-
-def _write(target: str | os.PathLike[str] | BinaryIO, encode: Any) -> None:
-    if not isinstance(target, (str, os.PathLike)):
-        encode(target)
-        return
-    # Encoded in memory: FFmpeg may swallow a write error, Python's own file does not.
-    memory = io.BytesIO()
-    encode(memory)
+def _open(file: InputFile) -> av.container.InputContainer:
     try:
-        with replacing(target) as temporary:
-            temporary.write_bytes(memory.getbuffer())
-    except OSError as error:
-        raise AudioError(f"{target}: cannot be written ({error.strerror or error})") from error
-
-
-def _open(source: Source, name: str) -> av.container.InputContainer:
-    file: Any = source
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        if not path.exists():
-            raise AudioError(f"{name}: there is no such file")
-        if path.is_dir():
-            raise AudioError(f"{name}: is a folder, not an audio file")
-        # "file:" keeps FFmpeg from taking a name such as "http:..." for an address.
-        file = f"file:{path}"
-    try:
-        # The whitelist keeps a playlist in disguise from opening other things.
-        return av.open(file, metadata_errors="replace", options={"protocol_whitelist": "file"})
+        # The whitelist has no real protocol in it: a playlist opens nothing. WAV would come in
+        # pieces of 40 ms, and each costs 0.1 ms whatever its length.
+        options = {"protocol_whitelist": "none", "max_size": "65536"}
+        return av.open(file, "r", metadata_errors="replace", options=options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
+        file.check()
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise AudioError(f"{name}: not an audio file that can be read ({reason})") from error
+        raise AudioError(f"{file.name}: not an audio file that can be read ({reason})") from error
+
+
+def _regroup(pieces: Iterator[Samples], size: int) -> Iterator[Samples]:
+    """The same samples in pieces of ``size``; the last is shorter."""
+    kept: list[Samples] = []
+    held = 0
+    for piece in pieces:
+        kept.append(piece)
+        held += piece.shape[1]
+        if held < size:
+            continue
+        joined = np.concatenate(kept, axis=1)
+        whole = held - held % size
+        for begin in range(0, whole, size):
+            yield joined[:, begin : begin + size]
+        kept, held = [joined[:, whole:]], held - whole
+    if held:
+        yield np.concatenate(kept, axis=1)

@@ -92,26 +92,50 @@ def resample_stream(pieces: Iterator[Samples], from_rate: int, to_rate: int) -> 
 
     Joined, the output is that of ``resample`` on the joined input, however it is cut.
     """
-    resamplers: list[av.AudioResampler] = []
-    taken = given = 0
+    resampler: Resampler | None = None
     for piece in pieces:
-        if not resamplers:
-            options = {"filter_size": str(_FILTER_SIZE)}
-            resamplers = [
-                av.AudioResampler("fltp", "mono", to_rate, options=options) for _ in piece
-            ]
-        taken += piece.shape[1]
-        out = [
-            _push(one, channel, from_rate) for one, channel in zip(resamplers, piece, strict=True)
+        if resampler is None:
+            resampler = Resampler(from_rate, to_rate, piece.shape[0])
+        yield resampler.push(piece)
+    if resampler is not None:
+        yield resampler.finish()
+
+
+class Resampler:
+    """Resamples what is pushed, in constant memory, to what `resample` makes of the whole.
+
+    Args:
+        from_rate: of what is pushed, Hz.
+        to_rate: of what is returned, Hz; the same rate passes everything on as it is.
+        channels: at least 1.
+    """
+
+    def __init__(self, from_rate: int, to_rate: int, channels: int) -> None:
+        self._rates = from_rate, to_rate
+        self._taken = self._given = 0
+        options = {"filter_size": str(_FILTER_SIZE)}
+        self._channels = [
+            av.AudioResampler("fltp", "mono", to_rate, options=options) for _ in range(channels)
         ]
-        given += out[0].size
-        yield np.clip(np.stack(out), -1.0, 1.0)
-    if not resamplers:
-        return
-    tail = np.stack([_push(one, None, from_rate) for one in resamplers])
-    missing = resampled_length(taken, from_rate, to_rate) - given
-    tail = np.pad(tail[:, : max(missing, 0)], ((0, 0), (0, max(0, missing - tail.shape[1]))))
-    yield np.clip(tail, -1.0, 1.0)
+
+    def push(self, wave: Samples) -> Samples:
+        """The next (channels, n) to what is complete of the output, (channels, 0 or more)."""
+        if self._rates[0] == self._rates[1]:
+            return wave
+        self._taken += wave.shape[1]
+        rate = self._rates[0]
+        out = [_push(one, channel, rate) for one, channel in zip(self._channels, wave, strict=True)]
+        self._given += out[0].size
+        return np.clip(np.stack(out), -1.0, 1.0)
+
+    def finish(self) -> Samples:
+        """The rest, so that in all there are ``resampled_length`` samples. Then it is used up."""
+        if not self._taken:
+            return np.zeros((len(self._channels), 0), np.float32)
+        tail = np.stack([_push(one, None, self._rates[0]) for one in self._channels])
+        missing = resampled_length(self._taken, *self._rates) - self._given
+        tail = np.pad(tail[:, : max(missing, 0)], ((0, 0), (0, max(0, missing - tail.shape[1]))))
+        return np.clip(tail, -1.0, 1.0)
 
 
 def _push(resampler: av.AudioResampler, samples: Samples | None, rate: int) -> Samples:

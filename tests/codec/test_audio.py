@@ -1,7 +1,8 @@
-"""Reading, seeking and writing audio files."""
+"""Reading and seeking audio files, from paths, file objects and pipes."""
 
 import io
-import struct
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,67 +12,55 @@ import pytest
 
 from codec import audio
 from codec.errors import AudioError
+from tests.support.sounds import (
+    EXACT,
+    FORMATS,
+    OPTIONS,
+    PADDED,
+    RATE,
+    Pipe,
+    assert_much_alike,
+    encode,
+    float_wav,
+    tone,
+)
 
-RATE = 16000
-
-FORMATS = {
-    "wav-u8": ("wav", "pcm_u8", RATE, 1 / 127),
-    "wav-16": ("wav", "pcm_s16le", RATE, 1e-4),
-    "wav-24": ("wav", "pcm_s24le", 44100, 1e-6),
-    "wav-32": ("wav", "pcm_s32le", 8000, 1e-6),
-    "wav-float": ("wav", "pcm_f32le", 22050, 1e-6),
-    "wav-double": ("wav", "pcm_f64le", 22050, 1e-6),
-    "aiff": ("aiff", "pcm_s16be", 11025, 1e-4),
-    "flac": ("flac", "flac", 48000, 1e-4),
-    "mp3": ("mp3", "libmp3lame", 44100, 0.1),
-    "ogg-opus": ("ogg", "libopus", 48000, 0.1),
-    "m4a": ("ipod", "aac", 48000, 0.1),
-}
-EXACT = [name for name in FORMATS if name.startswith("wav") or name in ("aiff", "flac")]
-
-
-def tone(samples: int, rate: int, channels: int = 1) -> np.ndarray:
-    time = np.arange(samples) / rate
-    sweep = 200 + 150 * np.sin(2 * np.pi * 0.7 * time)
-    return np.stack([0.3 * np.sin(2 * np.pi * (sweep + 40 * c) * time) for c in range(channels)])
-
-
-def encode(path: Path, wave: np.ndarray, container: str, codec: str, rate: int) -> Path:
-    layout = {1: "mono", 2: "stereo"}[wave.shape[0]]
-    with av.open(str(path), "w", format=container) as out:
-        stream = out.add_stream(codec, rate=rate, layout=layout)
-        convert = av.AudioResampler(stream.codec_context.format, layout, rate)
-        plane = np.ascontiguousarray(wave, np.float32)
-        frame = av.AudioFrame.from_ndarray(plane, format="fltp", layout=layout)
-        frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
-        for one in [*convert.resample(frame), *convert.resample(None)]:
-            out.mux(stream.encode(one))
-        out.mux(stream.encode(None))
-    return path
-
-
-def float_wav(path: Path, samples: np.ndarray) -> Path:
-    data = samples.astype("<f4").tobytes()
-    form = struct.pack("<IHHIIHH", 16, 3, 1, RATE, 4 * RATE, 4, 32)
-    head = b"RIFF" + struct.pack("<I", 36 + len(data)) + b"WAVEfmt " + form
-    path.write_bytes(head + b"data" + struct.pack("<I", len(data)) + data)
-    return path
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(params=FORMATS, ids=str)
 def written(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, np.ndarray, int, float]:
     container, codec, rate, error = FORMATS[request.param]
     wave = tone(2 * rate + 77, rate, channels=2)
-    return encode(tmp_path / "a.any", wave, container, codec, rate), wave, rate, error
+    options = OPTIONS.get(request.param)
+    path = encode(tmp_path / f"a.{request.param}", wave, container, codec, rate, options=options)
+    return path, wave, rate, error
 
 
 def test_any_format_and_rate_is_read(written: tuple[Path, np.ndarray, int, float]) -> None:
     path, wave, rate, error = written
     found, found_rate = audio.read(path)
     assert found_rate == rate and found.dtype == np.float32 and found.shape[0] == 2
-    assert abs(found.shape[1] - wave.shape[1]) <= 2048  # AAC ends in a whole frame
+    assert 0 <= found.shape[1] - wave.shape[1] <= PADDED.get(path.suffix[1:], 0)
+    if path.suffix == ".aac":  # raw AAC has no place for the encoder's delay either
+        found = found[:, 1024:]
     middle = slice(rate // 2, 3 * rate // 2)
     assert np.abs(found[:, middle] - wave[:, middle]).max() < error
+
+
+def test_a_pipe_gives_what_the_file_gives(
+    written: tuple[Path, np.ndarray, int, float],
+) -> None:
+    path, _, rate, _ = written
+    whole, _ = audio.read(path)
+    piped, piped_rate = audio.read(Pipe(path.read_bytes()))  # type: ignore[arg-type]
+    assert piped_rate == rate
+    if path.suffix == ".mp3":  # the padding at its end is cut off only where FFmpeg can seek
+        assert 0 <= piped.shape[1] - whole.shape[1] <= 2 * 1152
+        piped = piped[:, : whole.shape[1]]
+    np.testing.assert_array_equal(piped, whole)
+    part, _ = audio.read(Pipe(path.read_bytes()), start=0.7, seconds=0.5)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(part, audio.read(path, start=0.7, seconds=0.5)[0])
 
 
 def test_a_part_equals_the_slice_of_the_whole(
@@ -103,6 +92,13 @@ def test_probe_knows_lengths(name: str, tmp_path: Path) -> None:
     assert info.seconds == pytest.approx((rate + 5) / rate) and info.seeks_exactly
 
 
+@pytest.mark.parametrize("name", ["mp3", "ogg-opus"])
+def test_probe_leaves_out_what_the_decoder_leaves_out(name: str, tmp_path: Path) -> None:
+    container, codec, rate, _ = FORMATS[name]
+    path = encode(tmp_path / "a", tone(rate + 500, rate), container, codec, rate)
+    assert audio.probe(path).samples == rate + 500 == audio.read(path)[0].shape[1]
+
+
 @pytest.mark.parametrize("name", ["wav-16", "flac", "mp3", "ogg-opus"])
 def test_a_far_seek_lands_where_it_should(name: str, tmp_path: Path) -> None:
     container, codec, *_ = FORMATS[name]
@@ -128,10 +124,81 @@ def test_blocks_join_to_the_whole(rate: int, block: int, tmp_path: Path) -> None
     np.testing.assert_array_equal(np.concatenate(blocks, axis=1), whole)
 
 
+def test_blocks_mix_before_they_resample(tmp_path: Path) -> None:
+    wave = tone(9000, 44100, 2)
+    path = encode(tmp_path / "a.wav", wave, "wav", "pcm_s16le", 44100)
+    mixed = encode(tmp_path / "b.wav", wave.mean(axis=0, keepdims=True), "wav", "pcm_f32le", 44100)
+    with audio.AudioReader(path) as reader:
+        blocks = list(reader.blocks(sample_rate=RATE, block_samples=1000, channels=1))
+    found = np.concatenate(blocks, axis=1)
+    np.testing.assert_allclose(found, audio.read(mixed, sample_rate=RATE)[0], atol=1e-4)
+
+
+def test_senseless_blocks_are_refused(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.wav", tone(900, RATE), "wav", "pcm_s16le", RATE)
+    with audio.AudioReader(path) as reader, pytest.raises(ValueError, match="at least 1"):
+        list(reader.blocks(block_samples=0))
+    with audio.AudioReader(path) as reader, pytest.raises(ValueError, match="channels is 1"):
+        list(reader.blocks(block_samples=10, channels=2))
+
+
 def test_binary_files_are_read(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.flac", tone(3000, RATE), "flac", "flac", RATE)
     found, _ = audio.read(io.BytesIO(path.read_bytes()), start=0.05)
     np.testing.assert_array_equal(found, audio.read(path)[0][:, 800:])
+
+
+def test_a_file_object_is_read_from_where_it_stands_and_stays_open(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.flac", tone(3000, RATE), "flac", "flac", RATE)
+    file = io.BytesIO(b"something else" + path.read_bytes())
+    file.seek(14)
+    np.testing.assert_array_equal(audio.read(file)[0], audio.read(path)[0])
+    assert not file.closed
+
+
+@pytest.mark.parametrize("form", ["mp4", "matroska", "webm"])
+@pytest.mark.parametrize("pipe", [False, True], ids=["file", "pipe"])
+def test_the_sound_of_a_video(form: str, pipe: bool, tmp_path: Path) -> None:
+    wave = tone(60000, 48000, 2)
+    path = tmp_path / f"film.{form}"
+    with av.open(str(path), "w", format=form) as out:
+        pictures = out.add_stream("libvpx" if form == "webm" else "mpeg4", rate=10)
+        pictures.width = pictures.height = 32
+        pictures.pix_fmt = "yuv420p"
+        sound = out.add_stream("aac" if form == "mp4" else "libopus", rate=48000, layout="stereo")
+        for number in range(12):
+            picture = av.VideoFrame(32, 32, "yuv420p")
+            picture.pts, picture.time_base = number, Fraction(1, 10)
+            out.mux(pictures.encode(picture))
+            piece = np.ascontiguousarray(wave[:, number * 5000 :][:, :5000], np.float32)
+            frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout="stereo")
+            frame.sample_rate = 48000
+            frame.pts, frame.time_base = number * 5000, Fraction(1, 48000)
+            out.mux(sound.encode(frame))
+        out.mux(pictures.encode(None))
+        out.mux(sound.encode(None))
+    found, rate = audio.read(Pipe(path.read_bytes()) if pipe else path)  # type: ignore[arg-type]
+    assert (rate, found.shape) == (48000, wave.shape)
+    assert_much_alike(found, wave)
+
+
+@pytest.mark.parametrize("channels", [3, 6, 8, 11], ids="{} channels".format)
+@pytest.mark.parametrize("codec", ["pcm_s16le", "libopus"])
+def test_any_number_of_channels(codec: str, channels: int, tmp_path: Path) -> None:
+    rate = 48000
+    wave = tone(rate, rate, channels).astype(np.float32)
+    layout = f"{channels} channels"
+    with av.open(str(tmp_path / "a.mka"), "w") as out:
+        options = {"mapping_family": "255"} if codec == "libopus" else {}
+        stream = out.add_stream(codec, rate=rate, layout=layout, options=options)
+        packed = np.ascontiguousarray(wave.T).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
+        frame.sample_rate = rate
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    found, _ = audio.read(tmp_path / "a.mka")
+    assert found.shape == wave.shape
+    assert_much_alike(found, wave)
 
 
 def test_reading_beyond_the_end_gives_what_there_is(tmp_path: Path) -> None:
@@ -151,126 +218,37 @@ def test_mono_is_the_mean_of_the_channels() -> None:
     np.testing.assert_array_equal(audio.to_mono(wave), [[0.5, 0, -1]])
 
 
-@pytest.mark.parametrize("cut", ["flac", "wav-16", "mp3"])
-def test_a_cut_file_gives_what_there_is(cut: str, tmp_path: Path) -> None:
-    container, codec, rate, _ = FORMATS[cut]
-    path = encode(tmp_path / "a", tone(2 * rate, rate), container, codec, rate)
-    whole, _ = audio.read(path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    part, _ = audio.read(path)
-    assert 0 < part.shape[1] < whole.shape[1]
-    np.testing.assert_array_equal(part[:, :2000], whole[:, :2000])
+MEASURE = """
+import resource, struct, sys
+from codec.audio import AudioReader
+
+class Silence:
+    def __init__(self, samples):
+        form = struct.pack("<IHHIIHH", 16, 1, 1, 8000, 8000, 1, 8)
+        self.head = b"RIFF" + struct.pack("<I", samples + 36) + b"WAVEfmt " + form
+        self.head += b"data" + struct.pack("<I", samples)
+        self.left = samples
+
+    def read(self, size):
+        if self.head:
+            data, self.head = self.head[:size], self.head[size:]
+            return data
+        size = min(size, self.left)
+        self.left -= size
+        return bytes(size)
+
+for minutes in 10, 600:
+    with AudioReader(Silence(minutes * 480_000)) as reader:
+        blocks = reader.blocks(block_samples=80_000)
+        assert sum(block.shape[1] for block in blocks) == minutes * 480_000
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
 
 
-def test_damage_inside_is_passed_over_and_told(tmp_path: Path) -> None:
-    path = encode(tmp_path / "a.mp3", tone(88200, 44100), "mp3", "libmp3lame", 44100)
-    data = bytearray(path.read_bytes())
-    data[9000:12000] = np.random.default_rng(0).bytes(3000)
-    path.write_bytes(data)
-    with audio.AudioReader(path) as reader:
-        assert reader.read().shape[1] > 44100
-        assert reader.damaged > 0
-
-
-def _text(path: Path) -> None:
-    path.write_text("this is a letter and no sound\n" * 50)
-
-
-def _empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def _noise(path: Path) -> None:
-    path.write_bytes(np.random.default_rng(0).bytes(9000))
-
-
-def _playlist(path: Path) -> None:
-    path.write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/x.mp3\n")
-
-
-def _video(path: Path) -> None:
-    with av.open(str(path), "w", format="mp4") as out:
-        stream = out.add_stream("mpeg4", rate=10)
-        stream.width = stream.height = 32
-        stream.pix_fmt = "yuv420p"
-        out.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
-        out.mux(stream.encode(None))
-
-
-@pytest.mark.parametrize("make", [_text, _empty, _noise, _playlist, _video])
-@pytest.mark.parametrize("suffix", [".mp3", ".wav", ".txt"])
-def test_what_is_no_audio_ends_in_one_line_that_names_it(
-    make: object, suffix: str, tmp_path: Path
-) -> None:
-    path = tmp_path / f"thing{suffix}"
-    make(path)  # type: ignore[operator]
-    for attempt in (audio.probe, audio.read):
-        with pytest.raises(AudioError) as error:
-            attempt(path)
-        assert str(error.value).startswith(f"{path}: not an audio file that can be read")
-        assert "\n" not in str(error.value)
-
-
-def test_other_bad_input_names_the_file(tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match=r"nope\.wav: there is no such file"):
-        audio.read(tmp_path / "nope.wav")
-    with pytest.raises(AudioError, match="is a folder"):
-        audio.read(tmp_path)
-    audio.write_wav(tmp_path / "zero.wav", np.zeros((1, 0), np.float32), RATE)
-    with pytest.raises(AudioError, match=r"zero\.wav: holds no audio"):
-        audio.read(tmp_path / "zero.wav")
-    with pytest.raises(AudioError, match=r"zero\.wav: holds no audio"):
-        list(audio.blocks(tmp_path / "zero.wav", sample_rate=RATE, block_samples=10))
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_nan_and_infinite_samples_are_refused(value: float, tmp_path: Path) -> None:
-    samples = np.zeros(5000, np.float32)
-    samples[3000] = value
-    path = float_wav(tmp_path / "bad.wav", samples)
-    with pytest.raises(AudioError, match=r"bad\.wav: holds NaN or infinite samples"):
-        audio.read(path)
-    with pytest.raises(AudioError, match="NaN or infinite"):
-        list(audio.blocks(path, sample_rate=8000, block_samples=100))
-    with pytest.raises(AudioError, match="NaN or infinite"):
-        audio.write_wav(tmp_path / "out.wav", samples, RATE)
-    assert not (tmp_path / "out.wav").exists()
-
-
-@pytest.mark.parametrize("write", [audio.write_wav, audio.write_flac], ids=["wav", "flac"])
-@pytest.mark.parametrize("channels", [1, 2])
-def test_16_bit_samples_survive_writing_bit_for_bit(
-    write: object, channels: int, tmp_path: Path
-) -> None:
-    levels = np.random.default_rng(0).integers(-32768, 32768, (channels, 10000))
-    levels[:, :2] = -32768, 32767
-    wave = (levels / 32768).astype(np.float32)
-    write(tmp_path / "a", wave, RATE)  # type: ignore[operator]
-    found, rate = audio.read(tmp_path / "a")
-    assert rate == RATE
-    np.testing.assert_array_equal(found, wave)
-    memory = io.BytesIO()
-    write(memory, wave, RATE)  # type: ignore[operator]
-    assert memory.getvalue() == (tmp_path / "a").read_bytes()
-
-
-def test_writing_clips_and_takes_one_dimension(tmp_path: Path) -> None:
-    audio.write_wav(tmp_path / "a.wav", np.array([2.0, -2.0], np.float32), RATE)
-    found, _ = audio.read(tmp_path / "a.wav")
-    np.testing.assert_allclose(found, [[1.0, -1.0]], atol=1e-4)
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.wav"
-    audio.write_wav(path, np.zeros(10, np.float32), RATE)
-    before = path.read_bytes()
-
-    def full(*_: object) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(AudioError, match=r"a\.wav: cannot be written \(No space left"):
-        audio.write_wav(path, np.ones(10, np.float32), RATE)
-    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+def test_ten_hours_need_no_more_memory_than_ten_minutes() -> None:
+    pytest.importorskip("resource", reason="asks the operating system how much memory was used")
+    run = subprocess.run(
+        [sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    ten_minutes, ten_hours = map(int, run.stdout.split())
+    assert ten_hours < 1.1 * ten_minutes

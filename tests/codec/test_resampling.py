@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec.resampling import Window, resample, resample_stream, resampled_length
+from codec.resampling import Resampler, Window, resample, resample_stream, resampled_length
 
 PAIRS = [(48000, 16000), (44100, 16000), (8000, 16000), (22050, 24000), (12345, 16000)]
 
@@ -53,3 +53,17 @@ def test_how_a_stream_is_cut_makes_no_difference(pair: tuple[int, int], cuts: li
     pieces = np.split(wave, sorted(cuts), axis=1)
     streamed = np.concatenate(list(resample_stream(iter(pieces), old, new)), axis=1)
     np.testing.assert_array_equal(streamed, resample(wave, old, new))
+
+
+@pytest.mark.parametrize("pair", [*PAIRS, (16000, 16000)])
+def test_pushing_gives_what_the_whole_gives(pair: tuple[int, int]) -> None:
+    wave = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 9001)).astype(np.float32)
+    resampler = Resampler(*pair, channels=2)
+    pieces = [resampler.push(wave[:, begin : begin + 1000]) for begin in range(0, 9001, 1000)]
+    found = np.concatenate([*pieces, resampler.finish()], axis=1)
+    np.testing.assert_array_equal(found, resample(wave, *pair))
+
+
+def test_nothing_pushed_gives_nothing() -> None:
+    assert Resampler(8000, 16000, channels=3).finish().shape == (3, 0)
+    assert list(resample_stream(iter([]), 8000, 16000)) == []
