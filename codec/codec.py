@@ -9,18 +9,22 @@ import torch
 from torch import Tensor
 
 from codec.building import build_autoencoder, inference_tensors
+from codec.chunking import ChunkedDecoder, ChunkedEncoder, window_frames
 from codec.config_model import ModelConfig
+from codec.entropy import EntropyTables
 from codec.errors import AudioError, BitstreamError, ModelFileError, SottoError
 from codec.model_file import fingerprint, read_model_file, write_model_file
 from codec.nn.convolution import fold_weight_norm
 
 
 class Codec:
-    """Turns speech into codes and back.
+    """Turns speech into codes and back, whole signals or pieces of them.
 
     Attributes:
         config: the model's architecture.
         fingerprint: 32 hex digits that name these very weights.
+        tables: probabilities by which codes of this model can be packed more tightly; none if
+            they were not learned.
     """
 
     def __init__(
@@ -29,15 +33,18 @@ class Codec:
         tensors: dict[str, Tensor],
         device: str | torch.device = "cpu",
         known_fingerprint: str | None = None,
+        tables: EntropyTables | None = None,
     ) -> None:
         """Makes a codec of an architecture and its weights (copied), as `inference_tensors` gives.
 
         `known_fingerprint` is that of the file both came from, if they did: it must not change
-        when a later Sotto adds a key to the config.
+        when a later Sotto adds a key to the config. For `device`, see `load`.
 
         Raises:
             ModelFileError: the weights do not fit the architecture.
+            SottoError: there is no such device.
         """
+        device = _available(device)
         with torch.random.fork_rng(devices=()):  # the random start is overwritten at once
             autoencoder = build_autoencoder(config)
         fold_weight_norm(autoencoder)
@@ -53,27 +60,36 @@ class Codec:
         self._autoencoder = autoencoder.to(device).eval().requires_grad_(False)
         self.config = config
         self.fingerprint = known_fingerprint or fingerprint(config, tensors)
+        self.tables = tables
+        self._window = window_frames(self._autoencoder, self.frame_rate)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Self:
         """Loads a model file that `save` or training wrote.
 
+        Args:
+            path: a .safetensors file.
+            device: "cpu", "cuda" (or "cuda:1"), "mps", or "auto" for the fastest that is there.
+
         Raises:
             ModelFileError: no such file, not a Sotto model, damaged, or of a newer Sotto.
+            SottoError: there is no such device.
         """
         file = read_model_file(path)
         try:
-            return cls(file.config, file.tensors, device, file.fingerprint)
+            return cls(file.config, file.tensors, device, file.fingerprint, file.tables)
         except ModelFileError as error:
             raise ModelFileError(f"{path}: {error}") from None
 
     def save(self, path: str | os.PathLike[str]) -> str:
-        """Writes a model file, whole or not at all; returns its fingerprint.
+        """Writes a model file with its tables, whole or not at all; returns its fingerprint.
 
         Raises:
             ModelFileError: the folder cannot be made or written, or the disk is full.
         """
-        return write_model_file(path, self.config, inference_tensors(self._autoencoder))
+        return write_model_file(
+            path, self.config, inference_tensors(self._autoencoder), self.tables
+        )
 
     @property
     def sample_rate(self) -> int:
@@ -155,14 +171,10 @@ class Codec:
             AudioError: no samples, NaN or infinite samples, or another shape.
             SottoError: impossible `n_quantizers`.
         """
-        n_quantizers = self._checked_n(self.n_quantizers if n_quantizers is None else n_quantizers)
+        n_quantizers = self._n_or_all(n_quantizers)
         wave = torch.as_tensor(wave)
-        batched = self._checked_wave(wave).to(self.device, torch.float32)
-        cudnn = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-        with torch.inference_mode(), cudnn:  # TF32 would flip codes
-            latent = self._autoencoder.encoder(batched)
-            codes = self._autoencoder.quantizer.encode(latent, n_quantizers)
-        return codes if wave.ndim == 3 else codes[0]
+        codes = [self._encode_one(item, n_quantizers) for item in self._checked_wave(wave)]
+        return torch.cat(codes) if wave.ndim == 3 else codes[0][0]
 
     def decode(self, codes: Tensor | np.ndarray, length: int | None = None) -> Tensor:
         """Turns codes back into speech.
@@ -179,14 +191,58 @@ class Codec:
             BitstreamError: codes of another shape or out of range, or an impossible length.
         """
         codes = torch.as_tensor(codes)
-        batched = self._checked_codes(codes).to(self.device, torch.int64)
+        batched = self._checked_codes(codes)
         samples = batched.shape[-1] * self.hop_length
         if length is not None and not 0 <= length <= samples:
             raise BitstreamError(f"length {length} is not within the {samples} decoded samples")
-        with torch.inference_mode():
-            latent = self._autoencoder.quantizer.decode(batched)
-            wave = self._autoencoder.decoder(latent)[..., :length]
-        return wave if codes.ndim == 3 else wave[0, 0]
+        waves = [self._decode_one(item[None])[..., :length] for item in batched]
+        return torch.stack(waves) if codes.ndim == 3 else waves[0][0]
+
+    def encoder(self, channels: int = 1, n_quantizers: int | None = None) -> ChunkedEncoder:
+        """Codes a signal that comes in pieces, of any length, in constant memory.
+
+        The codes are those of `encode` for the whole, bit for bit, whatever the pieces.
+
+        Args:
+            channels: signals side by side, each coded by itself.
+            n_quantizers: codebooks to use, 1 ... self.n_quantizers; none: all.
+
+        Raises:
+            SottoError: impossible `n_quantizers`.
+            ValueError: no channels.
+        """
+        return ChunkedEncoder(
+            self._autoencoder,
+            channels=channels,
+            n_quantizers=self._n_or_all(n_quantizers),
+            window=self._window,
+        )
+
+    def decoder(self, channels: int = 1) -> ChunkedDecoder:
+        """Decodes codes that come in pieces, of any length, in constant memory.
+
+        The samples are those of `decode` for the whole, bit for bit, whatever the pieces.
+
+        Args:
+            channels: signals side by side, each decoded by itself.
+
+        Raises:
+            ValueError: no channels.
+        """
+        return ChunkedDecoder(self._autoencoder, channels=channels, window=self._window)
+
+    def _encode_one(self, wave: Tensor, n_quantizers: int) -> Tensor:
+        """(1, samples) -> (1, n_quantizers, frames)."""
+        encoder = self.encoder(n_quantizers=n_quantizers)
+        return torch.cat([encoder.push(wave), encoder.finish()], dim=-1)
+
+    def _decode_one(self, codes: Tensor) -> Tensor:
+        """(1, n, frames) -> (1, samples)."""
+        decoder = self.decoder()
+        return torch.cat([decoder.push(codes), decoder.finish()], dim=-1)
+
+    def _n_or_all(self, n_quantizers: int | None) -> int:
+        return self._checked_n(self.n_quantizers if n_quantizers is None else n_quantizers)
 
     def _checked_n(self, n_quantizers: int) -> int:
         if not 1 <= n_quantizers <= self.n_quantizers:
@@ -201,25 +257,36 @@ class Codec:
                 f"a wave of shape {tuple(wave.shape)}, {wave.dtype}: expected floats of shape "
                 "(samples,) or (batch, 1, samples)"
             )
-        if wave.shape[-1] == 0:
+        if wave.numel() == 0:
             raise AudioError("the signal is empty")
-        if not torch.isfinite(wave).all():
-            raise AudioError("the signal has NaN or infinite samples")
         return wave
 
     def _checked_codes(self, codes: Tensor) -> Tensor:
         if codes.ndim == 2:
             codes = codes[None]
-        integer = not codes.is_floating_point() and not codes.is_complex()
-        if codes.ndim != 3 or not 1 <= codes.shape[1] <= self.n_quantizers or not integer:
+        if codes.ndim != 3 or codes.shape[0] == 0:
             raise BitstreamError(
-                f"codes of shape {tuple(codes.shape)}, {codes.dtype}: expected integers of shape "
-                f"(n, frames) or (batch, n, frames) with n from 1 to {self.n_quantizers}"
-            )
-        codes = codes.to(torch.int64)
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
-            raise BitstreamError(
-                f"codes from {int(codes.min())} to {int(codes.max())}: this model's lie in 0 to "
-                f"{self.codebook_size - 1}"
+                f"codes of shape {tuple(codes.shape)}: expected (n, frames) or (batch, n, frames)"
             )
         return codes
+
+
+def _available(device: str | torch.device) -> torch.device:
+    """The device that a name means, or a SottoError if there is none of that name here."""
+    if isinstance(device, torch.device):
+        return device  # training's, which may be of a kind that has no name here
+    there = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    if device == "auto":
+        return torch.device(next(name for name in ("cuda", "mps", "cpu") if there[name]))
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        found = None
+    if found is None or (found.index or 0) >= there.get(found.type, 0):
+        names = ", ".join(name for name, count in there.items() if count)
+        raise SottoError(f"there is no device {str(device)!r} here: use auto, {names}")
+    return found

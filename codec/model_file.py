@@ -7,6 +7,10 @@ no fixed order, and the same model should be the same bytes.)
 The fingerprint is BLAKE2b with a 16-byte digest over the config text and, in the order of their
 names, each tensor's name, dtype, shape and little-endian bytes: the same on every platform and
 torch version, however safetensors lays out the file.
+
+A file may also carry the integer tables that compact codes are coded with (`codec/entropy.py`), as
+tensors whose names start with `entropy.`, and under `tables` of the metadata their own fingerprint.
+The model's fingerprint does not cover them: with or without tables, its codes are the same.
 """
 
 import hashlib
@@ -18,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -25,6 +30,7 @@ from torch import Tensor
 
 from codec.atomic import replacing
 from codec.config_model import ModelConfig
+from codec.entropy import PREFIX, EntropyTables
 from codec.errors import ModelFileError
 
 METADATA_KEY = "sotto"
@@ -39,11 +45,13 @@ class ModelFile:
         config: the architecture.
         tensors: weights by name, on the CPU.
         fingerprint: 32 hex digits over both.
+        tables: for compact codes; None where the file has none.
     """
 
     config: ModelConfig
     tensors: dict[str, Tensor]
     fingerprint: str
+    tables: EntropyTables | None = None
 
 
 def fingerprint(config: ModelConfig, tensors: dict[str, Tensor]) -> str:
@@ -52,12 +60,15 @@ def fingerprint(config: ModelConfig, tensors: dict[str, Tensor]) -> str:
 
 
 def write_model_file(
-    path: str | os.PathLike[str], config: ModelConfig, tensors: dict[str, Tensor]
+    path: str | os.PathLike[str],
+    config: ModelConfig,
+    tensors: dict[str, Tensor],
+    tables: EntropyTables | None = None,
 ) -> str:
     """Writes a model file; it appears under its name only when complete.
 
     Returns:
-        its fingerprint, 32 hex digits.
+        the model's fingerprint, 32 hex digits; `tables` have no part in it.
 
     Raises:
         ModelFileError: the folder cannot be made or written, or the disk is full; nothing of the
@@ -67,10 +78,13 @@ def write_model_file(
     text = _config_text(config)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     digest = _digest(text, tensors)
-    about = json.dumps({"version": VERSION, "config": text, "fingerprint": digest})
+    about = {"version": VERSION, "config": text, "fingerprint": digest}
+    if tables is not None:
+        about["tables"] = tables.fingerprint
+        tensors |= {name: torch.from_numpy(a.copy()) for name, a in tables.tensors().items()}
     try:
         with replacing(path) as temporary:
-            save_file(tensors, temporary, metadata={METADATA_KEY: about})
+            save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(about)})
     except (OSError, SafetensorError) as error:
         raise ModelFileError(f"{path}: the model cannot be written ({error})") from None
     return digest
@@ -95,6 +109,7 @@ def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
             f"{path}: not a Sotto model, or damaged ({error}); models are .safetensors files "
             "that training writes"
         ) from None
+    arrays = {n: tensors.pop(n).numpy() for n in list(tensors) if n.startswith(PREFIX)}
     digest = _digest(about["config"], tensors)
     if digest != about["fingerprint"]:
         raise ModelFileError(
@@ -108,7 +123,23 @@ def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
             f"{path}: its config has {error.error_count()} keys this version of Sotto does not "
             "know; update Sotto"
         ) from None
-    return ModelFile(config, tensors, digest)
+    return ModelFile(config, tensors, digest, _tables(path, arrays, about.get("tables")))
+
+
+def _tables(path: Path, arrays: dict[str, NDArray[Any]], expected: object) -> EntropyTables | None:
+    """The tables of a file, checked against the fingerprint that its metadata gives."""
+    if not arrays and expected is None:
+        return None
+    try:
+        tables = EntropyTables.from_tensors(arrays)
+    except ValueError as error:
+        raise ModelFileError(f"{path}: damaged: its probability tables ({error})") from None
+    if tables.fingerprint != expected:
+        raise ModelFileError(
+            f"{path}: damaged: the fingerprint of its probability tables should be {expected} but "
+            f"is {tables.fingerprint}; copy the model again"
+        )
+    return tables
 
 
 def _about(path: Path, metadata: dict[str, str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from codec.building import build_autoencoder, inference_tensors
 from codec.codec import Codec
 from codec.config_model import ModelConfig, QuantizerConfig, SEANetConfig
+from codec.entropy_learning import learn_tables
 from codec.errors import AudioError, BitstreamError, ModelFileError, SottoError
 
 CONFIG = ModelConfig(
@@ -79,6 +80,43 @@ def test_batch_and_single_agree(codec):
     torch.testing.assert_close(codec.decode(codes)[2, 0], codec.decode(codes[2]))
 
 
+def windows_long(codec):
+    """Samples of a little more than two windows."""
+    return 2 * codec.encoder().window_frames * codec.hop_length + 333
+
+
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "both-sides"])
+@pytest.mark.parametrize("block", [997, 16000, 10**6])
+def test_pieces_give_what_the_whole_gives(causal, block):
+    torch.manual_seed(0)
+    config = CONFIG.model_copy(update={"causal": causal})
+    codec = Codec(config, inference_tensors(build_autoencoder(config)))
+    waves = wave(windows_long(codec), batch=2)[:, 0]
+    encoder, decoder = codec.encoder(channels=2, n_quantizers=2), codec.decoder(channels=2)
+    codes = torch.cat([*map(encoder.push, waves.split(block, dim=1)), encoder.finish()], dim=-1)
+    assert torch.equal(codes, codec.encode(waves[:, None], 2))
+    decoded = torch.cat([*map(decoder.push, codes.split(block, dim=2)), decoder.finish()], dim=-1)
+    assert torch.equal(decoded, codec.decode(codes)[:, 0])
+
+
+def test_several_windows_are_one_pass_of_the_model(model, codec):
+    x = wave(windows_long(codec), batch=1)
+    with torch.no_grad():
+        expected = model.decoder(model.quantizer.decode(codec.encode(x)))
+    torch.testing.assert_close(
+        codec.decode(codec.encode(x)), expected, rtol=1e-4, atol=1e-5 * float(expected.std())
+    )
+
+
+def test_nothing_to_do_is_refused(codec):
+    with pytest.raises(SottoError, match="1 to 3"):
+        codec.encoder(n_quantizers=0)
+    with pytest.raises(AudioError, match="empty"):
+        codec.encode(torch.zeros(0, 1, 100))
+    with pytest.raises(BitstreamError, match="expected"):
+        codec.decode(torch.zeros(0, 1, 5, dtype=torch.int64))
+
+
 def test_numpy_goes_in(codec):
     codes = codec.encode(wave(100).numpy())
     torch.testing.assert_close(codec.decode(codes.numpy().astype(np.uint16)), codec.decode(codes))
@@ -147,6 +185,44 @@ def test_file_round_trip_is_exact(codec, path):
     codes = codec.encode(wave(300))
     assert torch.equal(again.encode(wave(300)), codes)
     assert torch.equal(again.decode(codes), codec.decode(codes))
+
+
+def test_tables_travel_in_the_file(codec, path):
+    assert Codec.load(path).tables is None
+    codec.tables = learn_tables([codec.encode(wave(4000)).numpy()], 16, passes=1)
+    with_tables = path.with_name("tables.safetensors")
+    assert codec.save(with_tables) == codec.fingerprint
+    again = Codec.load(with_tables)
+    assert again.fingerprint == codec.fingerprint
+    assert again.tables is not None
+    assert again.tables.fingerprint == codec.tables.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [(2, False, "cuda"), (0, True, "mps"), (0, False, "cpu")],
+    ids=["cuda", "mps", "neither"],
+)
+def test_the_fastest_device_is_taken(codec, path, monkeypatch, cuda, mps, expected):
+    pretend(monkeypatch, cuda, mps)
+    moved = []
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, to: moved.append(to) or self)
+    Codec.load(path, "auto")
+    assert moved == [torch.device(expected)]
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:1", "mps", "gpu", "cpu:1", "xla"])
+def test_a_device_that_is_not_there_is_named(path, monkeypatch, name):
+    pretend(monkeypatch, int(name == "cuda:1"), False)
+    with pytest.raises(SottoError, match=f"no device '{name}' here: use auto, cpu"):
+        Codec.load(path, name)
+    assert Codec.load(path, "cpu").device == torch.device("cpu")
+
+
+def pretend(monkeypatch, cuda, mps):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 
 
 def test_a_file_holds_no_training_statistics(path):
