@@ -101,6 +101,13 @@ class WaveformLossConfig(Section):
     weight: float = Field(0.1, ge=0)
 
 
+class DisturbanceLossConfig(Section):
+    """Loudness disturbance by PESQ's perceptual model, at 16 kHz or a multiple of it."""
+
+    weight: float = Field(0.0, ge=0)
+    """PESQ is no independent judge of a model that learnt from it."""
+
+
 class AdversarialLossConfig(Section):
     """The game against the discriminators."""
 
@@ -149,6 +156,7 @@ class LossesConfig(Section):
 
     mel: MelLossConfig = MelLossConfig()
     waveform: WaveformLossConfig = WaveformLossConfig()
+    disturbance: DisturbanceLossConfig = DisturbanceLossConfig()
     adversarial: AdversarialLossConfig = AdversarialLossConfig()
     feature_matching: FeatureMatchingLossConfig = FeatureMatchingLossConfig()
     whisper: WhisperLossConfig = WhisperLossConfig()
@@ -278,6 +286,11 @@ class Config(Section):
                 "discriminators.stft and discriminators.period are both null, but "
                 "losses.adversarial.weight or losses.feature_matching.weight is positive; "
                 "set both weights to 0 or keep a discriminator"
+            )
+        if losses.disturbance.weight and self.model.sample_rate % 16000:
+            raise ValueError(
+                f"losses.disturbance takes 16000 Hz or a multiple of it, and model.sample_rate is "
+                f"{self.model.sample_rate}; set losses.disturbance.weight to 0"
             )
         seconds = self.data.segment_samples / self.model.sample_rate
         if losses.whisper.weight and not 0.025 <= seconds <= 30:

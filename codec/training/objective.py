@@ -9,6 +9,7 @@ from codec.config import Config
 from codec.losses.adversarial import AdversarialLoss, feature_matching
 from codec.losses.balance import Balancer, EmaBalancer, GradientBalancer, NoBalancer
 from codec.losses.base import LossValue
+from codec.losses.disturbance import DisturbanceLoss
 from codec.losses.spectral import MultiScaleMelLoss, WaveformLoss
 from codec.losses.whisper import WhisperFeatureLoss
 from codec.nn.discriminator import (
@@ -98,6 +99,7 @@ def build_balancer(config: Config) -> Balancer:
     weights = {
         "mel": losses.mel.weight,
         "waveform": losses.waveform.weight,
+        "disturbance": losses.disturbance.weight,
         "whisper": losses.whisper.weight,
         "adversarial": losses.adversarial.weight,
         "feature_matching": losses.feature_matching.weight,
@@ -118,6 +120,8 @@ def _wave_losses(config: Config, device: torch.device) -> dict[str, WaveLoss]:
         chosen["mel"] = mel.to(device)
     if losses.waveform.weight > 0:
         chosen["waveform"] = WaveformLoss()
+    if losses.disturbance.weight > 0:
+        chosen["disturbance"] = DisturbanceLoss(sample_rate=sample_rate).to(device)
     if losses.whisper.weight > 0:
         whisper = WhisperFeatureLoss(
             model=losses.whisper.model,

@@ -1,0 +1,98 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from codec.evaluation.metrics import pesq_wb
+from codec.losses.disturbance import DisturbanceLoss
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+def wave(samples: int = 16000, sample_rate: int = 16_000) -> torch.Tensor:
+    """Harmonics that come and go four times a second, like syllables, over a little noise."""
+    time = torch.arange(samples) / sample_rate
+    harmonics = sum(torch.sin(2 * math.pi * 150 * k * time) / k for k in range(1, 20))
+    syllables = (torch.sin(2 * math.pi * 4 * time) > 0).float()
+    return (0.1 * harmonics * syllables + 0.001 * torch.randn(samples))[None, None]
+
+
+def loss(decoded: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    return DisturbanceLoss(sample_rate=16_000)(decoded, reference).total
+
+
+def test_it_is_nothing_without_a_difference_and_grows_with_it() -> None:
+    reference = wave()
+    noise = torch.randn_like(reference)
+    values = [float(loss(reference + a * noise, reference)) for a in (0, 1e-4, 1e-3, 1e-2, 1e-1)]
+    assert values[0] < 2e-3
+    assert values == sorted(values)
+    assert values[-1] > 3
+
+
+def test_it_goes_with_what_pesq_takes_off() -> None:
+    """Raw P.862 scores, from wideband MOS-LQO by the inverse of P.862.2's mapping."""
+    reference = wave(48000)
+    decoded = [
+        reference + level * torch.randn_like(reference) for level in (3e-4, 1e-3, 4e-3, 0.02)
+    ]
+    decoded += [(reference * steps).round() / steps for steps in (400, 100, 30)]
+    raw = []
+    for one in decoded:
+        mos = pesq_wb(*(np.asarray(w[0, 0], np.float32) for w in (reference, one)), 16_000)
+        raw.append((math.log((mos - 0.999) / (4.999 - mos)) + 3.8224) / 1.3669)
+    ours = [4.5 - float(loss(one, reference)) for one in decoded]
+    assert np.corrcoef(raw, ours)[0, 1] > 0.9
+
+
+def test_what_is_added_counts_more_than_what_is_left_out() -> None:
+    reference = wave()
+    time = torch.arange(16000) / 16_000
+    tone = 0.03 * torch.sin(2 * math.pi * 3100 * time)
+    added = DisturbanceLoss(sample_rate=16_000)(reference + tone, reference).parts
+    left_out = DisturbanceLoss(sample_rate=16_000)(reference, reference + tone).parts
+    assert added["asymmetric"] > 3 * left_out["asymmetric"]
+
+
+def test_level_of_the_pair_does_not_matter() -> None:
+    reference, noise = wave(), 0.01 * torch.randn(1, 1, 16000)
+    loud, quiet = (float(loss(g * (reference + noise), g * reference)) for g in (1.0, 0.1))
+    assert loud == pytest.approx(quiet, rel=1e-3)
+
+
+def test_masked_differences_are_free() -> None:
+    reference = wave()
+    assert float(loss(1.02 * reference, reference)) < 0.02
+
+
+@pytest.mark.parametrize("reference", [wave(), torch.zeros(1, 1, 16000)], ids=["speech", "silence"])
+@pytest.mark.parametrize("decoded", [wave(), torch.zeros(1, 1, 16000)], ids=["speech", "silence"])
+def test_gradients_are_finite(decoded: torch.Tensor, reference: torch.Tensor) -> None:
+    decoded = decoded.clone().requires_grad_()
+    loss(decoded, reference).backward()
+    assert decoded.grad is not None
+    assert torch.isfinite(decoded.grad).all()
+
+
+def test_a_batch_is_its_items_mean() -> None:
+    reference = torch.cat((wave(), wave()))
+    decoded = reference + torch.tensor([0.001, 0.02])[:, None, None] * torch.randn(2, 1, 16000)
+    each = [float(loss(decoded[i : i + 1], reference[i : i + 1])) for i in range(2)]
+    assert float(loss(decoded, reference)) == pytest.approx(sum(each) / 2, rel=1e-4)
+
+
+def test_higher_rates_hear_the_same() -> None:
+    noise = torch.zeros(1, 1, 48000)
+    noise[..., ::3] = 0.01 * torch.randn(1, 1, 16000)
+    reference = wave(48000, 48_000)
+    value = DisturbanceLoss(sample_rate=48_000)(reference + noise, reference).total
+    assert 0.5 < float(value) < 5
+
+
+def test_other_rates_are_refused() -> None:
+    with pytest.raises(ValueError, match="16000 Hz or a multiple of it, not 24000 Hz"):
+        DisturbanceLoss(sample_rate=24_000)
