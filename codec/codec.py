@@ -15,6 +15,7 @@ from codec.entropy import EntropyTables
 from codec.errors import AudioError, BitstreamError, ModelFileError, SottoError
 from codec.model_file import fingerprint, read_model_file, write_model_file
 from codec.nn.convolution import fold_weight_norm
+from codec.streaming import StreamDecoder, StreamEncoder
 
 
 class Codec:
@@ -230,6 +231,50 @@ class Codec:
             ValueError: no channels.
         """
         return ChunkedDecoder(self._autoencoder, channels=channels, window=self._window)
+
+    def stream_encoder(self, batch: int = 1, n_quantizers: int | None = None) -> StreamEncoder:
+        """Codes speech as it comes, each frame as soon as its last sample is there.
+
+        The codes are those of `encode` up to float rounding; only of causal models.
+
+        Args:
+            batch: signals side by side, pushed together.
+            n_quantizers: codebooks to use, 1 ... self.n_quantizers; none: all.
+
+        Raises:
+            SottoError: the model is not causal, or impossible `n_quantizers`.
+            ValueError: an empty batch.
+        """
+        return StreamEncoder(
+            self._autoencoder,
+            sample_rate=self.sample_rate,
+            fingerprint=self.fingerprint,
+            batch=batch,
+            n_quantizers=self._n_or_all(n_quantizers),
+        )
+
+    def stream_decoder(self, batch: int = 1, n_quantizers: int | None = None) -> StreamDecoder:
+        """Turns codes into speech as they come, each frame at once, and fills in for lost ones.
+
+        The samples are those of `decode` up to float rounding; only of causal models.
+
+        Args:
+            batch: signals side by side, pushed together.
+            n_quantizers: codebooks that every push has; none: any number, each push its own.
+
+        Raises:
+            SottoError: the model is not causal, or impossible `n_quantizers`.
+            ValueError: an empty batch.
+        """
+        if n_quantizers is not None:
+            self._checked_n(n_quantizers)
+        return StreamDecoder(
+            self._autoencoder,
+            sample_rate=self.sample_rate,
+            fingerprint=self.fingerprint,
+            batch=batch,
+            n_quantizers=n_quantizers,
+        )
 
     def _encode_one(self, wave: Tensor, n_quantizers: int) -> Tensor:
         """(1, samples) -> (1, n_quantizers, frames)."""

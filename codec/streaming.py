@@ -1,0 +1,391 @@
+"""Coding speech as it comes: every frame at once, from a state that is data.
+
+A stream holds what the layers' `step` returned last and no more: some tens of kilobytes. Nothing
+looks ahead, so a frame's codes are there with its last sample and its hop_length samples are there
+with its codes. However a signal is cut, what comes out equals `Codec.encode` and `Codec.decode` of
+the whole up to float rounding: about 1e-6 of the largest value, which changes a code only where
+two rows are as good as equally near. (`Codec.encoder` and `Codec.decoder` are equal to the bit and
+faster, but wait for two seconds at a time.)
+"""
+
+import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codec.concealment import Concealment
+from codec.errors import AudioError, BitstreamError, SottoError
+from codec.nn.autoencoder import Autoencoder
+from codec.nn.convolution import Chain, State
+
+# Seconds that pass the layers at once, however much is pushed: bounds the memory of a push.
+_SECONDS_AT_ONCE = 1.0
+
+
+class _Stream:
+    """What both directions share: layers with their state, and the state as plain data."""
+
+    _remembered: ClassVar[tuple[str, ...]]
+    """Tensors kept beside the layers' own, by attribute, less the leading underscore."""
+
+    def __init__(
+        self, chain: Chain, hop_length: int, batch: int, fingerprint: str, sample_rate: int
+    ) -> None:
+        if batch < 1:
+            raise ValueError(f"batch = {batch}: give 1 or more")
+        self.batch = batch
+        self.hop_length = hop_length
+        self._chain = chain
+        self._device = next(chain.parameters()).device
+        self._fingerprint = fingerprint
+        self._frames_at_once = max(1, round(_SECONDS_AT_ONCE * sample_rate / hop_length))
+        self._batched = batch > 1  # whether the last push had a batch axis
+        self._closed = False
+        self._layers: State = ()
+        self._reset()
+
+    def reset(self) -> None:
+        """Forgets everything: the next push begins a new signal."""
+        self._reset()
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the stream remembers, as copies, by name: `safetensors` saves it as it is.
+
+        It belongs to this model, direction and batch; `restore` goes on from it, in this stream or
+        any other of the same model.
+        """
+        return {name: tensor.clone() for name, tensor in self._tensors().items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on from a `state` (copied) as if what was pushed since then had not been.
+
+        Raises:
+            SottoError: it is of another model, direction or batch, or no state; nothing changes.
+        """
+        expected = self._tensors()
+        if state.keys() != expected.keys():
+            raise SottoError(f"this is not the state of a {type(self).__name__} of this model")
+        if not torch.equal(state["model"].cpu(), expected["model"]):
+            raise SottoError("this is the state of a stream of another model")
+        for name, own in expected.items():
+            given = state[name]
+            free = name in ("pending", "heard") and given.shape[:-1] == own.shape[:-1]
+            if given.dtype != own.dtype or (given.shape != own.shape and not free):
+                raise SottoError(
+                    f"the state's {name} is {tuple(given.shape)}, {given.dtype}; this stream, "
+                    f"of batch {self.batch}, has {tuple(own.shape)}, {own.dtype}"
+                )
+        copies = {name: state[name].to(own.device, copy=True) for name, own in expected.items()}
+        for name in self._remembered:
+            setattr(self, f"_{name}", copies[name])
+        self._layers = tuple(copies[f"layers.{i}"] for i in range(len(self._layers)))
+
+    def copy(self) -> Self:
+        """A second stream that goes on from here by itself: a conversation that forks."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)  # tensors are replaced by new ones, never written to
+        return twin
+
+    def close(self) -> None:
+        """Ends the stream; what it remembers is let go."""
+        self._reset()
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _reset(self) -> None:
+        try:
+            with torch.inference_mode():
+                self._layers = self._chain.initial_state(self.batch)
+        except ValueError:
+            raise SottoError(
+                "this model looks ahead (causal: false) and cannot answer frame by frame: use "
+                "codec.encoder() and codec.decoder(), which take pieces and answer with a delay"
+            ) from None
+
+    def _tensors(self) -> dict[str, Tensor]:
+        model = torch.frombuffer(bytearray.fromhex(self._fingerprint), dtype=torch.uint8)
+        own = {name: getattr(self, f"_{name}") for name in self._remembered}
+        return {"model": model} | own | {f"layers.{i}": x for i, x in enumerate(self._layers)}
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ValueError("this stream is closed: open a new one")
+
+    def _exact(self) -> AbstractContextManager[None]:
+        """On CUDA: no TF32, which would flip codes."""
+        if self._device.type != "cuda":
+            return nullcontext()
+        flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, allow_tf32=False
+        )
+        return flags
+
+
+class StreamEncoder(_Stream):
+    """Codes speech as it comes; `Codec.stream_encoder` makes it.
+
+    A context manager, though nothing but memory is freed at its end. Answers have a batch axis if
+    the last push had one; before the first, if batch > 1.
+
+    Attributes:
+        batch: signals side by side, pushed together.
+        n_quantizers: codebooks in use.
+        hop_length: samples a frame.
+    """
+
+    _remembered = ("pending",)
+    _pending: Tensor  # samples of a frame that is not whole yet, (batch, 1, samples)
+
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        *,
+        sample_rate: int,
+        fingerprint: str,
+        batch: int,
+        n_quantizers: int,
+    ) -> None:
+        """`fingerprint`, 32 hex digits, marks states as this model's.
+
+        Raises:
+            SottoError: the model is not causal.
+            ValueError: the batch is empty.
+        """
+        self.n_quantizers = n_quantizers
+        self._quantizer = autoencoder.quantizer
+        encoder = autoencoder.encoder
+        super().__init__(encoder, encoder.hop_length, batch, fingerprint, sample_rate)
+
+    def push(self, wave: Tensor | np.ndarray) -> Tensor:
+        """Takes the next samples, any number of them, and codes every frame they complete.
+
+        Args:
+            wave: float in [-1, 1] at the model's sample rate, (batch, 1, samples), or (samples,)
+                where batch is 1.
+
+        Returns:
+            int64 (batch, n_quantizers, frames), or (n_quantizers, frames) for (samples,).
+
+        Raises:
+            AudioError: NaN or infinite samples, or another shape or type; nothing was taken.
+            ValueError: the stream is closed.
+        """
+        self._require_open()
+        with torch.inference_mode(), self._exact():
+            wave = self._checked(torch.as_tensor(wave))
+            if self._pending.shape[-1]:
+                wave = torch.cat((self._pending, wave), dim=-1)
+            whole = wave.shape[-1] - wave.shape[-1] % self.hop_length
+            codes, layers = self._code(wave[..., :whole])
+            self._pending, self._layers = wave[..., whole:].clone(), layers
+        return codes if self._batched else codes[0]
+
+    def flush(self) -> Tensor:
+        """Ends the signal: codes the frame that has begun, if one has, with zeros after it.
+
+        There are ceil(samples / hop_length) frames then. The next push begins a new signal.
+
+        Returns:
+            int64 (batch, n_quantizers, 0 or 1), or without the batch axis.
+
+        Raises:
+            ValueError: the stream is closed.
+        """
+        self._require_open()
+        with torch.inference_mode(), self._exact():
+            missing = -self._pending.shape[-1] % self.hop_length
+            codes, _ = self._code(torch.nn.functional.pad(self._pending, (0, missing)))
+        self._reset()
+        return codes if self._batched else codes[0]
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._pending = torch.zeros(self.batch, 1, 0, device=self._device)
+
+    def _code(self, wave: Tensor) -> tuple[Tensor, State]:
+        """Whole hops (batch, 1, samples) -> codes (batch, n_quantizers, frames) and the state."""
+        layers = self._layers
+        samples = self._frames_at_once * self.hop_length
+        codes = []
+        for start in range(0, wave.shape[-1], samples):
+            latent, layers = self._chain.step(wave[..., start : start + samples], layers)
+            codes.append(self._quantizer.encode(latent, self.n_quantizers))
+        if len(codes) == 1:
+            return codes[0], layers
+        shape = (self.batch, self.n_quantizers, 0)
+        return torch.cat([wave.new_zeros(shape, dtype=torch.int64), *codes], dim=-1), layers
+
+    def _checked(self, wave: Tensor) -> Tensor:
+        """(batch, 1, samples) float32 on the model's device."""
+        batched = wave.ndim == 3
+        fits = wave.shape[:2] == (self.batch, 1) if batched else wave.ndim == self.batch == 1
+        if not fits or not wave.is_floating_point():
+            also = " or (samples,)" if self.batch == 1 else ""
+            raise AudioError(
+                f"a piece of shape {tuple(wave.shape)}, {wave.dtype}: expected floats of shape "
+                f"({self.batch}, 1, samples){also}"
+            )
+        # One sum tells in most cases, at a third of what asking every sample takes.
+        if not math.isfinite(wave.sum()) and not torch.isfinite(wave).all():
+            raise AudioError("the signal has NaN or infinite samples")
+        self._batched = batched
+        return (wave if batched else wave[None, None]).to(self._device, torch.float32)
+
+
+class StreamDecoder(_Stream):
+    """Turns codes into speech as they come; `Codec.stream_decoder` makes it.
+
+    A frame that got lost is pushed as None and filled in, see `codec.concealment`. A context
+    manager, though nothing but memory is freed at its end. Answers have a batch axis if the last
+    push of codes had one; before the first, if batch > 1.
+
+    Attributes:
+        batch: signals side by side, pushed together.
+        n_quantizers: codebooks that every push has; none: any number, each push its own.
+        hop_length: samples a frame.
+    """
+
+    _remembered = ("latent", "heard", "limit", "lost")
+    _latent: Tensor  # the last, (batch, dimension, 1)
+    _heard: Tensor  # the last samples of frames that came, (batch, 1, samples); none at first
+    _limit: Tensor  # see `Concealment`
+    _lost: Tensor  # (1,) int64 on the CPU: frames missing in a row, up to now
+
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        *,
+        sample_rate: int,
+        fingerprint: str,
+        batch: int,
+        n_quantizers: int | None,
+    ) -> None:
+        """`fingerprint`, 32 hex digits, marks states as this model's.
+
+        Raises:
+            SottoError: the model is not causal.
+            ValueError: the batch is empty.
+        """
+        self.n_quantizers = n_quantizers
+        self._quantizer = autoencoder.quantizer
+        decoder = autoencoder.decoder
+        device = next(decoder.parameters()).device
+        self._concealment = Concealment(sample_rate, decoder.hop_length, device)
+        super().__init__(decoder, decoder.hop_length, batch, fingerprint, sample_rate)
+
+    def push(self, codes: Tensor | np.ndarray | None, frames: int = 1) -> Tensor:
+        """Takes the next frames, any number of them, and returns all of their samples.
+
+        Args:
+            codes: integers in [0, codebook_size), (batch, n, frames), or (n,) or (n, frames) where
+                batch is 1; none for frames that got lost.
+            frames: how many got lost; of no consequence for codes.
+
+        Returns:
+            float32 (batch, 1, frames * hop_length), or (samples,) for codes without a batch axis.
+
+        Raises:
+            BitstreamError: codes of another shape or out of range; nothing was taken.
+            ValueError: the stream is closed, or `frames` is negative.
+        """
+        self._require_open()
+        with torch.inference_mode(), self._exact():
+            if codes is None:
+                wave = self._conceal(frames)
+            else:
+                wave = self._decode(self._latents(torch.as_tensor(codes)))
+        return wave if self._batched else wave[0, 0]
+
+    def flush(self) -> Tensor:
+        """Ends the signal; the next push begins a new one.
+
+        Returns:
+            float32 (batch, 1, 0) or (0,): no sample of a frame that was pushed is ever held back.
+
+        Raises:
+            ValueError: the stream is closed.
+        """
+        self._require_open()
+        self._reset()
+        nothing = torch.zeros(self.batch, 1, 0, device=self._device)
+        return nothing if self._batched else nothing[0, 0]
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._latent = torch.zeros(self.batch, self._quantizer.dimension, 1, device=self._device)
+        self._heard = torch.zeros(self.batch, 1, 0, device=self._device)
+        self._limit = torch.ones(self.batch, 1, 1, device=self._device)
+        self._lost = torch.zeros(1, dtype=torch.int64)
+
+    def _decode(self, latent: Tensor) -> Tensor:
+        """(batch, dimension, frames) -> (batch, 1, samples)."""
+        layers, waves = self._layers, []
+        for start in range(0, latent.shape[-1], self._frames_at_once):
+            wave, layers = self._chain.step(
+                latent[..., start : start + self._frames_at_once], layers
+            )
+            waves.append(wave)
+        if not waves:
+            return latent.new_zeros(self.batch, 1, 0)
+        wave = waves[0] if len(waves) == 1 else torch.cat(waves, dim=-1)
+        lost = int(self._lost)
+        if lost:
+            wave = self._concealment.recover(wave, self._limit, lost)
+            self._lost, self._limit = torch.zeros_like(self._lost), torch.ones_like(self._limit)
+        samples = self._concealment.heard_samples
+        heard = wave if wave.shape[-1] >= samples else torch.cat((self._heard, wave), dim=-1)
+        # Copies: what was returned is the caller's, and long waves shall not be kept alive.
+        self._heard, self._latent = heard[..., -samples:].clone(), latent[..., -1:].clone()
+        self._layers = layers
+        return wave
+
+    def _conceal(self, frames: int) -> Tensor:
+        """(batch, 1, frames * hop_length) in place of frames that are missing."""
+        if frames < 0:
+            raise ValueError(f"{frames} lost frames: give 0 or more")
+        wave = torch.zeros(self.batch, 1, frames * self.hop_length, device=self._device)
+        if not self._heard.shape[-1]:
+            return wave  # nothing was said yet
+        lost, faded = int(self._lost), self._concealment.faded_frames
+        for frame in range(min(frames, faded - lost)):
+            sound, self._layers = self._chain.step(self._latent, self._layers)
+            start = frame * self.hop_length
+            wave[..., start : start + self.hop_length], self._limit = self._concealment.shape(
+                sound, self._heard, self._limit, lost + frame
+            )
+        self._lost = torch.full_like(self._lost, min(lost + frames, faded))
+        if int(self._lost) == faded:
+            self._layers = self._chain.initial_state(self.batch)
+        return wave
+
+    def _latents(self, codes: Tensor) -> Tensor:
+        """(batch, dimension, frames) of codes as they were pushed."""
+        batched = codes.ndim == 3
+        if not batched and self.batch == 1:
+            codes = codes[None, :, None] if codes.ndim == 1 else codes[None]
+        most, n = self._quantizer.n_quantizers, self.n_quantizers
+        fits = codes.ndim == 3 and codes.shape[0] == self.batch
+        fits = fits and (1 <= codes.shape[1] <= most if n is None else codes.shape[1] == n)
+        if not fits or codes.is_floating_point() or codes.is_complex():
+            count = "n" if n is None else str(n)
+            also = f" or ({count},)" if self.batch == 1 else ""
+            known = f" with n from 1 to {most}" if n is None else ""
+            raise BitstreamError(
+                f"codes of shape {tuple(codes.shape)}, {codes.dtype}: expected integers of shape "
+                f"({self.batch}, {count}, frames){also}{known}"
+            )
+        try:
+            latent = self._quantizer.decode(codes.to(self._device, torch.int64))
+        except ValueError as error:
+            raise BitstreamError(str(error)) from None
+        self._batched = batched
+        return latent

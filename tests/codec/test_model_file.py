@@ -1,0 +1,110 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from codec.building import build_autoencoder, inference_tensors
+from codec.config_model import ModelConfig, QuantizerConfig, SEANetConfig
+from codec.errors import ModelFileError
+from codec.model_file import read_model_file, write_model_file
+from tests.support.entropy import changed, make_tables
+
+CONFIG = ModelConfig(
+    sample_rate=16000,
+    hop_length=20,
+    strides=[4, 5],
+    dimension=8,
+    encoder=SEANetConfig(channels=4),
+    decoder=SEANetConfig(channels=4),
+    quantizer=QuantizerConfig(n_quantizers=3, codebook_size=16),
+    default_kbps=6.4,
+)
+TABLES = make_tables()
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    torch.manual_seed(0)
+    return inference_tensors(build_autoencoder(CONFIG))
+
+
+@pytest.fixture
+def path(tensors, tmp_path):
+    write_model_file(tmp_path / "model.safetensors", CONFIG, tensors, TABLES)
+    return tmp_path / "model.safetensors"
+
+
+def test_tables_come_back_to_the_bit(path, tensors):
+    file = read_model_file(path)
+    assert file.tables is not None
+    assert file.tables.fingerprint == TABLES.fingerprint
+    for name, array in TABLES.tensors().items():
+        assert np.array_equal(file.tables.tensors()[name], array)
+    assert file.tensors.keys() == tensors.keys()
+    codes = np.arange(30, dtype=np.uint16).reshape(1, 3, 10) % 16
+    assert file.tables.encode([codes]) == TABLES.encode([codes])
+
+
+def test_tables_are_no_part_of_the_model(path, tensors):
+    bare = path.with_name("bare.safetensors")
+    digest = write_model_file(bare, CONFIG, tensors)
+    assert read_model_file(path).fingerprint == digest
+    assert read_model_file(bare).fingerprint == digest
+    assert read_model_file(bare).tables is None
+
+
+def test_a_model_without_tables_is_written_as_ever(path, tensors):
+    bare = path.with_name("bare.safetensors")
+    write_model_file(bare, CONFIG, tensors)
+    with safe_open(bare, framework="pt") as file:
+        about = json.loads(file.metadata()["sotto"])
+        assert about.keys() == {"version", "config", "fingerprint"}
+        assert set(file.keys()) == tensors.keys()
+
+
+def test_read_and_written_again_it_is_the_same_file(path):
+    file = read_model_file(path)
+    again = path.with_name("again.safetensors")
+    write_model_file(again, file.config, file.tensors, file.tables)
+    assert again.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("name", [*TABLES.tensors(), "decoder.layers.0.bias"])
+def test_a_flipped_bit_is_noticed_in_model_and_tables(path, name):
+    data = bytearray(path.read_bytes())
+    size = int.from_bytes(data[:8], "little")
+    first, last = json.loads(data[8 : 8 + size])[name]["data_offsets"]
+    data[8 + size + (first + last) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ModelFileError, match="damaged") as told:
+        read_model_file(path)
+    assert str(path) in str(told.value)
+    assert ("tables" in str(told.value)) == name.startswith("entropy.")
+
+
+def test_tables_of_another_file_are_noticed(path, tensors):
+    other = changed(TABLES, shifts=TABLES.shifts + np.int32(1))
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    arrays = {name: torch.from_numpy(a.copy()) for name, a in other.tensors().items()}
+    save_file(load_file(path) | arrays, path, metadata=metadata)
+    with pytest.raises(ModelFileError, match=f"{TABLES.fingerprint} but is {other.fingerprint}"):
+        read_model_file(path)
+
+
+@pytest.mark.parametrize("lost", ["a table", "all tables", "their fingerprint"])
+def test_lost_tables_are_noticed(path, lost):
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["sotto"])
+    tensors = load_file(path)
+    if lost == "their fingerprint":
+        del about["tables"]
+    for name in list(TABLES.tensors()):
+        if lost == "all tables" or (lost == "a table" and name == "entropy.output"):
+            del tensors[name]
+    save_file(tensors, path, metadata={"sotto": json.dumps(about)})
+    with pytest.raises(ModelFileError, match="tables"):
+        read_model_file(path)
