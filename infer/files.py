@@ -1,132 +1,204 @@
-"""An audio file to a `.sc` file and back. Outputs appear under their name only when complete.
+"""An audio file to a `.sc` file and back, block by block: memory does not grow with the length.
 
-The whole file is held in memory and goes through the model in one piece.
+Audio is decoded and resampled on a thread of its own while the network is at work, and the network
+decodes on one of its own while audio is written. Outputs appear under their name only when
+complete. A path `-` is stdin or stdout.
 """
 
+import contextlib
+import dataclasses
 import time
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-from codec import audio
-from codec.atomic import replacing
+from codec.audio_ahead import decoded_ahead
+from codec.audio_writing import AudioWriter
 from codec.errors import AudioError, BitstreamError, SottoError
-from infer import bitstream
+from codec.resampling import resampled_length
+from infer.bitstream import Header, Reader, Writer, is_sc
+from infer.conversion import Conversion
+from infer.intake import TRAINED_LUFS, Channels, Intake, survey
+from infer.outlet import Outlet
+from infer.planning import PIPE
+from infer.streams import input_name, open_input, open_output, size_of
+from infer.workers import Report
 
 if TYPE_CHECKING:
     from codec.codec import Codec
+    from codec.entropy import EntropyTables
+
+Samples = NDArray[np.float32]
+
+_AHEAD = 4  # pieces that wait between two threads
+_MOST_SAMPLES = 1 << 18  # decoded at a time, of all channels together
+_SURVEY_SHARE = 0.15  # of the time that encoding takes, about
 
 
-@dataclass(frozen=True)
-class Conversion:
-    """What became of one file.
-
-    Attributes:
-        seconds: of audio, read or written.
-        frames: coded.
-        n_quantizers: codebooks used per frame.
-        source_bytes: size of the file read.
-        target_bytes: size of the file written.
-        elapsed: seconds that reading, coding and writing took.
-    """
-
-    seconds: float
-    frames: int
-    n_quantizers: int
-    source_bytes: int
-    target_bytes: int
-    elapsed: float
-
-    @property
-    def speed(self) -> float:
-        """Seconds of audio per second of work: the real-time factor, above 1 if faster than it."""
-        return self.seconds / max(self.elapsed, 1e-9)
-
-
-def encode_file(codec: "Codec", source: Path, target: Path, *, n_quantizers: int) -> Conversion:
-    """Encodes any audio file, mixed down and resampled to what the model takes.
+def encode_file(
+    codec: "Codec",
+    source: Path,
+    target: Path,
+    *,
+    n_quantizers: int,
+    channels: Channels = "mono",
+    compact: bool = False,
+    block_seconds: float = 1.0,
+    target_lufs: float | None = TRAINED_LUFS,
+    strict: bool = False,
+    report: Report = lambda share: None,
+) -> Conversion:
+    """Encodes any audio file.
 
     A last frame that the audio does not fill is coded too: n samples give ceil(n / hop) frames.
 
     Args:
         codec: the model.
-        source: any file with sound that PyAV reads.
-        target: the `.sc` file; replaced if there.
+        source: any file with sound that PyAV reads; `-` for stdin. Pipes get no gain.
+        target: the `.sc` file, replaced if there; `-` for stdout.
         n_quantizers: codebooks to use, 1 to the model's.
+        channels: "mono" mixes them down, "keep" codes each.
+        compact: code the codes by the model's probability tables.
+        block_seconds: how much audio can be lost together, and lies between two checksums.
+        target_lufs: loudness to bring the whole file to by one gain; none: leave it as it is.
+        strict: refuse audio of which a part cannot be decoded, instead of passing over that part.
+        report: told the share that is done.
 
     Raises:
         AudioError: the source is no audio, empty, or holds NaN samples.
-        SottoError: the model lacks so many codebooks, or the target cannot be written.
+        SottoError: the model lacks so many codebooks or tables, or the target cannot be written.
         OSError: the source cannot be read.
     """
     started = time.perf_counter()
     codec.kbps(n_quantizers)  # refuses a number that the model lacks, before any work
-    _check_target(target)
+    tables = _tables(codec) if compact else None
     _check_not_encoded(source)
-    samples, _ = audio.read(source, sample_rate=codec.sample_rate)
-    wave = audio.to_mono(samples)[0]
-    codes = codec.encode(wave, n_quantizers).cpu().numpy()
-    try:
-        with replacing(target) as part, open(part, "wb") as file:
-            bitstream.write(file, codes, bits=codec.bits_per_code, fingerprint=codec.fingerprint)
-    except OSError as error:
-        raise SottoError(f"{target} cannot be written: {error.strerror or error}") from error
+    found = None
+    if target_lufs is not None and _can_read_twice(source):
+        found = survey(source, channels, lambda share: report(share * _SURVEY_SHARE))
+    done = 0.0 if found is None else _SURVEY_SHARE
+    gain_db = 0.0 if found is None or target_lufs is None else found.gain_db(target_lufs)
+    with Intake(source, channels) as intake, open_output(target) as file:
+        header = dataclasses.replace(
+            _header_before(codec, intake, None if found is None else found.samples),
+            n_quantizers=n_quantizers,
+            block_frames=_block_frames(codec, block_seconds),
+            compact=compact,
+            gain_db=gain_db,
+        )
+        encoder = codec.encoder(intake.channels, n_quantizers)
+        samples = 0
+        with _ahead(intake.waves(codec.sample_rate, gain_db)) as waves:
+            writer = Writer(cast(BinaryIO, file), header, tables=tables)
+            for wave in waves:
+                samples += wave.shape[1]
+                writer.write(encoder.push(wave).cpu().numpy())
+                report(done + (1 - done) * intake.share(header.source_samples))
+        writer.write(encoder.finish().cpu().numpy())
+        header = writer.finish(source_samples=intake.samples)
+        warnings = _warnings_of_audio(intake, source, strict=strict)
+        written = file.written
     return Conversion(
-        seconds=len(wave) / codec.sample_rate,
-        frames=codes.shape[1],
+        seconds=samples / codec.sample_rate,
+        frames=writer.frames,
         n_quantizers=n_quantizers,
-        source_bytes=source.stat().st_size,
-        target_bytes=target.stat().st_size,
+        source_bytes=size_of(source),
+        target_bytes=size_of(target, written),
         elapsed=time.perf_counter() - started,
+        kbps=codec.kbps(header.n_quantizers) * header.channels,
+        channels=header.channels,
+        gain_db=header.gain_db,
+        warnings=warnings,
     )
 
 
-def decode_file(codec: "Codec", source: Path, target: Path) -> Conversion:
-    """Decodes a `.sc` file to a WAV file of frames * hop samples, mono, at the model's rate.
+def decode_file(
+    codec: "Codec",
+    source: Path | BinaryIO,
+    target: Path,
+    *,
+    restore: bool = False,
+    start: float = 0.0,
+    stop: float | None = None,
+    format: str | None = None,
+    strict: bool = False,
+    report: Report = lambda share: None,
+) -> Conversion:
+    """Decodes a `.sc` file to audio: of the length that was encoded, at the model's rate.
+
+    Damaged blocks become silence, and a file that is cut ends where it is cut; the warnings of
+    the result say when.
 
     Args:
         codec: the model that made the file.
-        source: the `.sc` file.
-        target: the WAV file; replaced if there.
+        source: the `.sc` file, or one that is open; `-` for stdin.
+        target: the audio file, replaced if there; `-` for stdout.
+        restore: make it what the source was: its rate, number of samples, loudness and channels.
+        start: seconds to leave out; what lies before is not read.
+        stop: where to end, in seconds; none: at the end.
+        format: an ending such as wav, if the target's does not say it.
+        strict: refuse damage instead.
+        report: told the share that is done.
 
     Raises:
-        BitstreamError: the source is no `.sc` file, damaged, or made by another model.
+        BitstreamError: the source is no `.sc` file, made by another model, or, if strict, damaged.
+        AudioError: the target's format cannot hold the audio.
         SottoError: the target cannot be written.
         OSError: the source cannot be read.
     """
     started = time.perf_counter()
-    _check_target(target)
-    with open(source, "rb") as file:
-        header, codes = bitstream.read(file)
-    _check_made_by(codec, header, source)
-    wave = codec.decode(codes.astype(np.int64)).cpu().numpy()
-    audio.write_wav(target, wave, codec.sample_rate)
+    if start < 0 or (stop is not None and stop <= start):
+        raise SottoError(f"there is nothing from {start:g} s to {stop:g} s")
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(open_input(source)) if isinstance(source, Path) else source
+        reader = Reader(file, strict=strict, tables=codec.tables)
+        name = input_name(source) if isinstance(source, Path) else "the codes"
+        check_made_by(codec, reader.header, name)
+        outlet = Outlet(
+            lambda: reader.header,
+            sample_rate=codec.sample_rate,
+            hop_length=codec.hop_length,
+            restore=restore,
+            start=start,
+            stop=stop,
+            window=codec.decoder().window_frames,
+        )
+        format = format or ("wav" if target == PIPE else target.suffix)
+        with (
+            open_output(target) as output,
+            _ahead(_waves(codec, reader, outlet)) as waves,
+            AudioWriter(
+                cast(BinaryIO, output),
+                sample_rate=outlet.sample_rate,
+                channels=outlet.channels,
+                format=format,
+            ) as writer,
+        ):
+            expected = outlet.samples
+            for wave in outlet.shaped(waves):
+                writer.write(wave)
+                report(writer.samples / expected if expected else 0.0)
+            if not writer.samples:
+                raise BitstreamError(f"{name} holds no frames: there is nothing to decode")
+        header = reader.header
     return Conversion(
-        seconds=len(wave) / codec.sample_rate,
-        frames=header.frames,
+        seconds=writer.samples / outlet.sample_rate,
+        frames=-(-round(writer.samples * codec.frame_rate) // outlet.sample_rate),
         n_quantizers=header.n_quantizers,
-        source_bytes=header.file_bytes,
-        target_bytes=target.stat().st_size,
+        source_bytes=size_of(source) if isinstance(source, Path) else 0,
+        target_bytes=size_of(target, output.written),
         elapsed=time.perf_counter() - started,
+        kbps=codec.kbps(header.n_quantizers) * header.channels,
+        channels=header.channels,
+        gain_db=header.gain_db,
+        warnings=_warnings_of_codes(codec, reader, name, restore=restore),
     )
 
 
-def _check_target(target: Path) -> None:
-    """Refuses a folder, and a device, which a renamed file would take the place of."""
-    if target.exists() and not target.is_file():
-        raise SottoError(f"{target} is not a plain file: name a file to write")
-
-
-def _check_not_encoded(source: Path) -> None:
-    """Tells a `.sc` file from audio, before FFmpeg guesses at it."""
-    with open(source, "rb") as file:
-        if bitstream.is_sc(file.read(4)):
-            raise AudioError(f"{source} is encoded already: `sotto decode` makes audio of it")
-
-
-def _check_made_by(codec: "Codec", header: bitstream.Header, source: Path) -> None:
+def check_made_by(codec: "Codec", header: Header, name: str) -> None:
     """Refuses codes that the model cannot have made.
 
     Raises:
@@ -134,13 +206,116 @@ def _check_made_by(codec: "Codec", header: bitstream.Header, source: Path) -> No
     """
     if header.fingerprint != codec.fingerprint:
         raise BitstreamError(
-            f"{source} was encoded with model {header.fingerprint}, but this model is "
+            f"{name} was encoded with model {header.fingerprint}, but this model is "
             f"{codec.fingerprint}: pass the one with fingerprint {header.fingerprint}"
         )
     if header.frames == 0:
-        raise BitstreamError(f"{source} holds no frames: there is nothing to decode")
+        raise BitstreamError(f"{name} holds no frames: there is nothing to decode")
     if header.n_quantizers > codec.n_quantizers or header.bits != codec.bits_per_code:
         raise BitstreamError(
-            f"{source} is damaged: it says {header.n_quantizers} codebooks of {header.bits} bits, "
+            f"{name} is damaged: it says {header.n_quantizers} codebooks of {header.bits} bits, "
             f"and its model has {codec.n_quantizers} of {codec.bits_per_code}"
         )
+    said = (header.sample_rate, header.hop_length)
+    if header.version and said != (codec.sample_rate, codec.hop_length):
+        raise BitstreamError(
+            f"{name} is damaged: it says {said[0]} Hz in frames of {said[1]} samples, and its "
+            f"model has {codec.sample_rate} Hz and {codec.hop_length}"
+        )
+
+
+def _header_before(codec: "Codec", intake: Intake, samples: int | None) -> Header:
+    """What is known before encoding, of a source of so many samples if that is known."""
+    info, frames = intake.reader.info, None
+    if samples is not None:
+        length = resampled_length(samples, info.sample_rate, codec.sample_rate)
+        frames = -(-length // codec.hop_length)
+    return Header(
+        version=1,
+        frames=frames,
+        n_quantizers=codec.n_quantizers,
+        bits=codec.bits_per_code,
+        fingerprint=codec.fingerprint,
+        sample_rate=codec.sample_rate,
+        hop_length=codec.hop_length,
+        channels=intake.channels,
+        source_rate=info.sample_rate,
+        source_channels=info.channels,
+        source_samples=samples,
+    )
+
+
+def _waves(codec: "Codec", reader: Reader, outlet: Outlet) -> Iterator[Samples]:
+    """What the model makes of the blocks, (channels, n); silence for those that are damaged."""
+    channels = reader.header.channels
+    most = max(1, _MOST_SAMPLES // (channels * codec.hop_length))
+    decoder = codec.decoder(channels)
+    for block in reader.blocks(outlet.first_frame, outlet.frames):
+        if block.codes is None:
+            # What comes after begins afresh: nothing is known of what it followed.
+            yield decoder.finish().cpu().numpy()
+            decoder = codec.decoder(channels)
+        for first in range(0, block.frames, most):
+            if block.codes is None:
+                frames = min(most, block.frames - first)
+                yield np.zeros((channels, frames * codec.hop_length), np.float32)
+            else:
+                codes = block.codes[:, :, first : first + most].astype(np.int64)
+                yield decoder.push(codes).cpu().numpy()
+    yield decoder.finish().cpu().numpy()
+
+
+def _tables(codec: "Codec") -> "EntropyTables":
+    if codec.tables is None:
+        raise SottoError(
+            f"model {codec.fingerprint} has no probability tables: it makes no compact files"
+        )
+    return codec.tables
+
+
+def _block_frames(codec: "Codec", seconds: float) -> int:
+    frames = round(seconds * codec.frame_rate) if 0 < seconds < 1e6 else 0
+    if not 1 <= frames <= 65535:
+        low, high = 1 / codec.frame_rate, 65535 / codec.frame_rate
+        raise SottoError(f"blocks of {seconds:g} s are not possible: {low:g} to {high:g} s are")
+    return frames
+
+
+@contextlib.contextmanager
+def _ahead(waves: Iterator[Samples]) -> Iterator[Iterator[Samples]]:
+    """The same, made on a thread that has ended after the block."""
+    ahead = cast(Generator[Samples], decoded_ahead(waves, _AHEAD))
+    try:
+        yield ahead
+    finally:
+        ahead.close()
+
+
+def _can_read_twice(source: Path) -> bool:
+    """Whether it is a file; what is missing is reported by what opens it."""
+    return source != PIPE and (source.is_file() or not source.exists())
+
+
+def _check_not_encoded(source: Path) -> None:
+    """Tells a `.sc` file from audio, before FFmpeg guesses at it."""
+    if not _can_read_twice(source):
+        return
+    with open(source, "rb") as file:
+        if is_sc(file.read(4)):
+            raise AudioError(f"{source} is encoded already: `sotto decode` makes audio of it")
+
+
+def _warnings_of_audio(intake: Intake, source: Path, *, strict: bool) -> tuple[str, ...]:
+    problems = intake.problems()
+    if problems and strict:
+        raise AudioError(f"{source}: {problems}")
+    return (f"{source}: {problems}",) if problems else ()
+
+
+def _warnings_of_codes(
+    codec: "Codec", reader: Reader, name: str, *, restore: bool
+) -> tuple[str, ...]:
+    lines = [f"{name}: {damage.describe(codec.frame_rate)}" for damage in reader.damage]
+    if restore and reader.header.source_rate is None:
+        lines.append(f"{name}: does not say what its source was, so it is not restored")
+    return tuple(lines)

@@ -52,3 +52,17 @@ def wav(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture
+def model(codec: Codec, tmp_path: Path) -> Path:
+    """A model file."""
+    codec.save(tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+@pytest.fixture
+def quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No model from outside, and lines that do not wrap."""
+    monkeypatch.delenv("SOTTO_MODEL", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")

@@ -1,285 +1,351 @@
+import dataclasses
 import io
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from codec.errors import BitstreamError
-from infer import bitstream
-
-FINGERPRINT = "00112233445566778899aabbccddeeff"
-# Two codebooks of three frames, by hand. Codes of 10 bits, frame by frame:
-#   0000000001 1111111111 | 1000000000 0000000010 | 0000000000 1010101010, and 4 bits of filling
-#   00000000 01111111 11111000 00000000 00000010 00000000 00101010 1010 + 0000
-TEN_BITS = bytes.fromhex(
-    "12121212 00000003 02 0a 00112233445566778899aabbccddeeff 00  00 7f f8 00 02 00 2a a0"
-)
-TEN_BIT_CODES = [[1, 512, 0], [1023, 2, 682]]
-# One codebook of four frames, codes of 3 bits: 101 000 111 110 and 4 bits: 10100011 11100000
-THREE_BITS = bytes.fromhex("12121212 00000004 01 03 ffffffffffffffffffffffffffffffff 00  a3 e0")
-THREE_BIT_CODES = [[5, 0, 7, 6]]
-VECTORS = pytest.mark.parametrize(
-    ("data", "codes", "bits", "fingerprint"),
-    [
-        pytest.param(TEN_BITS, TEN_BIT_CODES, 10, FINGERPRINT, id="2-codebooks-of-10-bits"),
-        pytest.param(THREE_BITS, THREE_BIT_CODES, 3, "f" * 32, id="1-codebook-of-3-bits"),
-    ],
+from infer.bitstream import Header, Reader, Writer, is_sc
+from tests.support.bitstreams import (
+    FINGERPRINT,
+    MODEL,
+    TABLES,
+    Pipe,
+    by_the_book,
+    joined,
+    random_codes,
+    read_all,
+    written,
 )
 
-
-def encoded(codes: np.ndarray, bits: int) -> bytes:
-    file = io.BytesIO()
-    bitstream.write(file, codes, bits=bits, fingerprint=FINGERPRINT)
-    return file.getvalue()
-
-
-def message_of(data: bytes) -> str:
-    with pytest.raises(BitstreamError) as caught:
-        bitstream.read(io.BytesIO(data))
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+CODES = np.array([[[1, 512, 0], [1023, 2, 682]]], np.uint16)
 
 
 @st.composite
-def coded(draw: st.DrawFn) -> tuple[np.ndarray, int]:
-    """Codes of any shape that the quick tests can afford, and their bits."""
-    bits = draw(st.integers(1, 16))
-    shape = (draw(st.integers(1, 32)), draw(st.integers(0, 50)))
+def headers(draw: st.DrawFn) -> Header:
+    """Every legal header of version 1 but for its length and coding."""
+    u32 = st.integers(1, 2**32 - 1)
+    compact = draw(st.booleans())
+    return Header(
+        version=1,
+        frames=None,
+        n_quantizers=draw(st.integers(1, 6) | st.just(255)),
+        bits=draw(st.integers(1, 16)),
+        fingerprint=draw(st.binary(min_size=16, max_size=16)).hex(),
+        sample_rate=draw(u32),
+        hop_length=draw(u32),
+        block_frames=draw(st.integers(1, 9) | st.just(300 if compact else 5000)),
+        channels=draw(st.integers(1, 3)),
+        compact=compact,
+        source_rate=draw(st.none() | u32),
+        source_channels=draw(st.none() | st.integers(1, 255)),
+        source_samples=draw(st.none() | st.integers(0, 2**64 - 2)),
+        gain_db=draw(st.integers(-200_000, 200_000)) / 1000,
+    )
+
+
+@st.composite
+def files(draw: st.DrawFn) -> tuple[np.ndarray, Header]:
+    """Codes with a header that fits them; half of them repeat themselves."""
+    header = draw(headers())
+    frames = draw(st.integers(0, 30))
+    most = draw(st.sampled_from([0, 2**header.bits - 1]))
+    shape = (header.channels, header.n_quantizers, frames)
     dtype = draw(st.sampled_from([np.uint16, np.int64]))
-    return draw(hnp.arrays(dtype, shape, elements=st.integers(0, 2**bits - 1))), bits
+    codes = draw(hnp.arrays(dtype, shape, elements=st.integers(0, most), fill=st.just(most)))
+    return codes, dataclasses.replace(header, frames=draw(st.sampled_from([None, frames])))
 
 
-def as_bits(values: list[int], bits: int) -> bytes:
-    """The definition, one digit at a time."""
-    digits = "".join(format(value, f"0{bits}b") for value in values)
-    digits += "0" * (-len(digits) % 8)
-    return bytes(int(digits[i : i + 8], 2) for i in range(0, len(digits), 8))
+@given(files(), st.data())
+@settings(deadline=None, max_examples=80)
+def test_every_legal_file_comes_back(case: tuple[np.ndarray, Header], data: st.DataObject) -> None:
+    codes, header = case
+    samples = data.draw(st.none() | st.integers(0, 2**64 - 2))
+    file = io.BytesIO(b"before")
+    file.seek(6)
+    writer = Writer(file, header, tables=TABLES)
+    cuts = sorted(data.draw(st.lists(st.integers(0, codes.shape[2]), max_size=4)))
+    for piece in np.split(codes, cuts, axis=2):
+        writer.write(piece)
+    known = writer.finish(source_samples=samples)
+    for source in (file, Pipe(file.getvalue()[6:])):
+        if source is file:
+            file.seek(6)
+        reader, blocks = read_all(source, strict=True)
+        assert reader.header == known and reader.complete and not reader.damage
+        assert all(b.codes.dtype == np.uint16 for b in blocks)
+        got = joined(blocks, codes)
+        np.testing.assert_array_equal(got, codes)
+        block = header.block_frames
+        assert [b.first_frame for b in blocks] == list(range(0, codes.shape[2], block))
+    assert known.frames == codes.shape[2]
+    assert known.source_samples == (header.source_samples if samples is None else samples)
 
 
-@VECTORS
-def test_writes_the_test_vector(
-    data: bytes, codes: list[list[int]], bits: int, fingerprint: str
-) -> None:
-    file = io.BytesIO()
-    bitstream.write(file, np.array(codes), bits=bits, fingerprint=fingerprint)
-    assert file.getvalue() == data
-
-
-@VECTORS
-def test_reads_the_test_vector(
-    data: bytes, codes: list[list[int]], bits: int, fingerprint: str
-) -> None:
-    header, read = bitstream.read(io.BytesIO(data))
-    assert read.tolist() == codes
-    assert header == bitstream.Header(len(codes[0]), len(codes), bits, fingerprint, 0)
-    assert header.file_bytes == len(data)
-
-
-@pytest.mark.parametrize("bits", range(1, 17))
-def test_numbers_of_any_width_are_packed_as_defined(bits: int) -> None:
-    generator = np.random.default_rng(bits)
-    for count in (0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 63, 1001):
-        values = generator.integers(0, 2**bits, count)
-        packed = bitstream.pack(values, bits)
-        assert packed == as_bits(values.tolist(), bits)
-        np.testing.assert_array_equal(bitstream.unpack(packed, count, bits), values)
-
-
-@pytest.mark.parametrize("bits", range(1, 17))
-def test_the_largest_number_of_a_width_touches_no_other(bits: int) -> None:
-    for place in range(9):
-        values = [0] * 9
-        values[place] = 2**bits - 1
-        packed = bitstream.pack(np.array(values), bits)
-        assert packed == as_bits(values, bits)
-        assert bitstream.unpack(packed, 9, bits).tolist() == values
-
-
-def test_unpacking_more_than_there_is_is_refused() -> None:
-    with pytest.raises(ValueError, match="3 codes of 10 bits need 4 bytes, not 3"):
-        bitstream.unpack(b"abc", 3, 10)
-
-
-@given(coded())
-@settings(deadline=None, max_examples=150)
-def test_every_shape_comes_back(case: tuple[np.ndarray, int]) -> None:
-    codes, bits = case
-    header, read = bitstream.read(io.BytesIO(encoded(codes, bits)))
-    assert read.dtype == np.uint16
-    np.testing.assert_array_equal(read, codes)
-    assert (header.n_quantizers, header.frames) == codes.shape
-
-
-@pytest.mark.parametrize("n_quantizers", [1, 7, 8, 255])
-@pytest.mark.parametrize("bits", [1, 10, 13])
-def test_long_files_are_the_same_bits_as_short_ones(n_quantizers: int, bits: int) -> None:
-    # Long enough to be packed in several pieces.
-    frames = 100_003 // n_quantizers
-    codes = np.random.default_rng(0).integers(0, 2**bits, (n_quantizers, frames))
-    data = encoded(codes, bits)
-    assert data[27:] == bitstream.pack(codes.T.reshape(-1), bits)
-    np.testing.assert_array_equal(bitstream.read(io.BytesIO(data))[1], codes)
-
-
-@given(coded(), st.data())
+@given(files(), st.none() | st.integers(0, 2**64 - 2))
 @settings(deadline=None, max_examples=60)
-def test_any_truncation_is_noticed(case: tuple[np.ndarray, int], data: st.DataObject) -> None:
-    whole = encoded(*case)
-    message_of(whole[: data.draw(st.integers(0, len(whole) - 1))])
-
-
-@given(coded(), st.binary(min_size=1, max_size=3))
-@settings(deadline=None, max_examples=30)
-def test_trailing_bytes_are_noticed(case: tuple[np.ndarray, int], extra: bytes) -> None:
-    assert "goes on after" in message_of(encoded(*case) + extra)
-
-
-@pytest.mark.parametrize("bit", [*range(32), *range(26 * 8, 27 * 8)])
-def test_a_flipped_bit_of_magic_or_version_is_noticed(bit: int) -> None:
-    damaged = bytearray(TEN_BITS)
-    damaged[bit // 8] ^= 1 << bit % 8
-    message = message_of(bytes(damaged))
-    assert ("not a .sc file" if bit < 32 else "newer Sotto") in message
-
-
-@given(st.integers(0, 27 * 8 - 1), coded())
-@settings(deadline=None, max_examples=100)
-def test_a_flipped_bit_of_the_header_never_passes_for_the_same_file(
-    bit: int, case: tuple[np.ndarray, int]
+def test_fixed_rate_files_are_those_of_the_book(
+    case: tuple[np.ndarray, Header], samples: int | None
 ) -> None:
-    codes, bits = case
-    damaged = bytearray(encoded(codes, bits))
-    damaged[bit // 8] ^= 1 << bit % 8
-    try:
-        header, _ = bitstream.read(io.BytesIO(bytes(damaged)))
-    except BitstreamError:
-        return
-    assert header != bitstream.Header(codes.shape[1], codes.shape[0], bits, FINGERPRINT)
+    codes, header = case
+    header = dataclasses.replace(header, compact=False)
+    if samples is None:
+        samples = header.source_samples
+    assert written(codes, header, samples=samples) == by_the_book(codes, header, samples=samples)
 
 
-@given(st.binary(max_size=60))
-@settings(deadline=None, max_examples=100)
-def test_foreign_bytes_are_refused(data: bytes) -> None:
-    assume(data[:4] != bitstream.MAGIC)
-    message_of(data)
+@pytest.mark.parametrize("compact", [False, True], ids=["fixed", "compact"])
+def test_any_cutting_into_writes_gives_the_same_file(compact: bool) -> None:
+    codes = random_codes((2, 2, 50)) // 256
+    header = dataclasses.replace(MODEL, channels=2, compact=compact)
+    whole = written(codes, header)
+    for step in (1, 3, 4, 7, 49):
+        pipe = Pipe()
+        writer = Writer(pipe, header, tables=TABLES)
+        for start in range(0, 50, step):
+            writer.write(codes[:, :, start : start + step])
+        writer.finish()
+        assert pipe.taken == whole
 
 
-@given(st.binary(max_size=60))
-@settings(deadline=None, max_examples=200)
-def test_random_bytes_behind_the_magic_raise_nothing_else(data: bytes) -> None:
-    try:
-        header, codes = bitstream.read(io.BytesIO(bitstream.MAGIC + data))
-    except BitstreamError:
-        return
-    # What reads has one right form: writing it gives the same bytes.
-    file = io.BytesIO()
-    bitstream.write(file, codes, bits=header.bits, fingerprint=header.fingerprint)
-    assert file.getvalue() == bitstream.MAGIC + data
+def test_a_block_is_in_the_pipe_as_soon_as_it_is_full() -> None:
+    for compact in (False, True):
+        pipe = Pipe(most=1000)
+        writer = Writer(pipe, dataclasses.replace(MODEL, compact=compact), tables=TABLES)
+        before = len(pipe.taken)
+        writer.write(CODES[:, :, [0, 1, 2, 0]])
+        assert len(pipe.taken) > before
+
+
+class Live(Pipe):
+    """A pipe whose writer is still at work: waiting for more than there is would be for ever."""
+
+    def readinto(self, buffer) -> int:
+        read = super().readinto(buffer)
+        assert read > 0 or len(buffer) == 0, "the reader waits for bytes that it does not need"
+        return read
+
+
+@pytest.mark.parametrize("version", [1], ids=str)
+@pytest.mark.parametrize("compact", [False, True], ids=["fixed", "compact"])
+def test_a_block_is_given_as_soon_as_it_is_there(version: int, compact: bool) -> None:
+    codes = random_codes((1, 2, 12)) // 512
+    header = dataclasses.replace(MODEL, version=version, compact=compact)
+    data = written(codes, header)
+    first_two = written(codes[:, :, :8], header)[:-22]
+    assert data.startswith(first_two)
+    for most in (1, 1000):
+        for file in (Live(first_two, most), io.BufferedReader(Live(first_two, most))):
+            blocks = Reader(file, tables=TABLES).blocks()
+            got = [next(blocks), next(blocks)]
+            np.testing.assert_array_equal(joined(got, codes), codes[:, :, :8])
+
+
+class Watched(io.BytesIO):
+    """Remembers which bytes were read."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.read_bytes = 0
+
+    def read1(self, size: int | None = -1, /) -> bytes:
+        data = super().read1(size)
+        self.read_bytes += len(data)
+        return data
+
+
+@pytest.mark.parametrize("kind", ["version-0", "fixed", "compact"])
+def test_any_moment_is_reached_without_what_lies_before(kind: str) -> None:
+    frames = 400_000
+    codes = random_codes((1, 4, frames), bits=8)
+    codes[:, :, frames // 2 :] = 3
+    header = Header(0, frames, 4, 8, FINGERPRINT)
+    if kind != "version-0":
+        header = dataclasses.replace(MODEL, block_frames=50, bits=8, compact=kind == "compact")
+    data = written(codes, header)
+    reader = Reader(file := Watched(data), tables=TABLES)
+    for start, count in [(300_000, 75), (49, 2), (399_990, 100), (0, 1), (200_017, 0)]:
+        file.read_bytes = 0
+        blocks = list(reader.blocks(start, count))
+        stop = min(start + count, frames)
+        np.testing.assert_array_equal(joined(blocks, codes), codes[:, :, start:stop])
+        assert file.read_bytes <= 3 << 16
+        if blocks:
+            assert blocks[0].first_frame == start
+    assert not reader.damage
+
+
+@given(st.integers(0, 90), st.none() | st.integers(0, 90), st.booleans(), st.booleans())
+@settings(deadline=None, max_examples=80)
+def test_any_range_of_frames(start: int, count: int | None, compact: bool, seekable: bool) -> None:
+    codes = random_codes((2, 2, 78)) // 512
+    data = written(codes, dataclasses.replace(MODEL, block_frames=3, compact=compact))
+    reader = Reader(io.BytesIO(data) if seekable else Pipe(data), tables=TABLES)
+    got = joined(list(reader.blocks(start, count)), codes)
+    expected = codes[:, :, start : None if count is None else start + count]
+    np.testing.assert_array_equal(got, expected)
+    assert not reader.damage
+
+
+def test_a_pipe_goes_on_where_it_was_left_but_not_back() -> None:
+    codes = random_codes((1, 2, 20))
+    reader = Reader(Pipe(written(codes, MODEL)))
+    np.testing.assert_array_equal(joined(list(reader.blocks(0, 8)), codes), codes[:, :, :8])
+    np.testing.assert_array_equal(joined(list(reader.blocks(12)), codes), codes[:, :, 12:])
+    with pytest.raises(BitstreamError, match="is a pipe"):
+        list(reader.blocks(0))
+
+
+def test_a_file_can_be_read_again() -> None:
+    codes = random_codes((1, 2, 20))
+    reader = Reader(io.BytesIO(written(codes, MODEL)))
+    for _ in range(2):
+        np.testing.assert_array_equal(joined(list(reader.blocks()), codes), codes)
+
+
+def test_the_length_is_known_from_the_end_or_as_announced() -> None:
+    codes = random_codes((1, 2, 9))
+    data = written(codes, MODEL, samples=2800)
+    header = Reader(io.BytesIO(data)).header
+    assert (header.frames, header.source_samples) == (9, 2800)
+    reader = Reader(Pipe(data))
+    assert (reader.header.frames, reader.frames, reader.complete) == (None, None, False)
+    list(reader.blocks())
+    assert (reader.header.frames, reader.frames, reader.complete) == (9, 9, True)
+    announced = written(codes, dataclasses.replace(MODEL, frames=9))
+    assert Reader(Pipe(announced)).header.frames == 9
+
+
+def test_blocks_last_about_a_second_by_default() -> None:
+    for rate, hop, frames in [(16000, 320, 50), (24000, 320, 75), (1, 1000, 1), (2**32 - 1, 1, 0)]:
+        header = dataclasses.replace(MODEL, sample_rate=rate, hop_length=hop, block_frames=0)
+        assert header.checked().block_frames == (frames or 65535)
+    large = dataclasses.replace(MODEL, n_quantizers=255, channels=255, block_frames=0)
+    assert large.checked().block_frames * 255 * 255 <= 2**22
 
 
 @pytest.mark.parametrize(
-    ("data", "message"),
+    ("change", "message"),
     [
-        pytest.param(b"", "is empty", id="empty"),
-        pytest.param(b"RIFF", "begins with 52 49 46 46, not 12 12 12 12", id="wav"),
-        pytest.param(TEN_BITS[:20], "20 of the 27 bytes of its header", id="cut-in-the-header"),
-        pytest.param(TEN_BITS[:27], "0 of its 3 frames", id="no-body"),
-        pytest.param(TEN_BITS[:30], "1 of its 3 frames", id="cut-after-a-frame"),
-        pytest.param(TEN_BITS[:-1], "2 of its 3 frames", id="last-byte-missing"),
-        pytest.param(TEN_BITS + b"\0", "goes on after the 3 frames", id="trailing-byte"),
-        pytest.param(TEN_BITS[:-1] + b"\xa1", "bits after its last code", id="filling"),
-        pytest.param(
-            TEN_BITS[:8] + b"\0" + TEN_BITS[9:], "0 codebooks of 10 bits", id="no-codebooks"
-        ),
-        pytest.param(TEN_BITS[:9] + b"\0" + TEN_BITS[10:], "2 codebooks of 0 bits", id="no-bits"),
-        pytest.param(
-            TEN_BITS[:9] + b"\x11" + TEN_BITS[10:], "2 codebooks of 17 bits", id="17-bits"
-        ),
-        pytest.param(TEN_BITS[:26] + b"\1" + TEN_BITS[27:], "version 1", id="newer-version"),
+        pytest.param({"version": 2}, "version 2", id="version"),
+        pytest.param({"version": 0}, "unknown number of frames in version 0", id="version-0"),
+        pytest.param({"bits": 0}, "0 bits of a code", id="no-bits"),
+        pytest.param({"bits": 17}, "17 bits of a code", id="17-bits"),
+        pytest.param({"n_quantizers": 0}, "0 codebooks", id="no-codebooks"),
+        pytest.param({"n_quantizers": 256}, "256 codebooks", id="256-codebooks"),
+        pytest.param({"channels": 0}, "0 channels", id="no-channels"),
+        pytest.param({"channels": 256}, "256 channels", id="256-channels"),
+        pytest.param({"frames": 2**32 - 1}, "4294967295 frames", id="too-long"),
+        pytest.param({"fingerprint": "abc"}, "'abc' as a model's", id="fingerprint"),
+        pytest.param({"fingerprint": "g" * 32}, "32 hex digits", id="no-hex"),
+        pytest.param({"sample_rate": None}, "0 Hz", id="no-rate"),
+        pytest.param({"hop_length": 0}, "0 samples a frame", id="no-hop"),
+        pytest.param({"block_frames": 65536}, "65536 frames a block", id="block"),
+        pytest.param({"block_frames": 65535, "n_quantizers": 65}, "codes a block", id="codes"),
+        pytest.param({"source_rate": 0}, "0 Hz of the source", id="source-rate"),
+        pytest.param({"source_channels": 256}, "256 channels of the source", id="source-channels"),
+        pytest.param({"source_samples": -1}, "-1 samples", id="source-samples"),
+        pytest.param({"gain_db": 201.0}, "201 dB", id="gain"),
+        pytest.param({"gain_db": float("nan")}, "nan dB", id="nan-gain"),
+        pytest.param({"compact": True}, "needs the probability tables", id="no-tables"),
+        pytest.param({"tables": "0" * 32}, "tables without compact codes", id="tables"),
     ],
 )
-def test_what_is_wrong_is_said(data: bytes, message: str) -> None:
-    assert message in message_of(data)
-
-
-def test_a_message_names_the_file(tmp_path) -> None:
-    path = tmp_path / "cut.sc"
-    path.write_bytes(TEN_BITS[:30])
-    with open(path, "rb") as file, pytest.raises(BitstreamError, match=r"cut\.sc is cut short"):
-        bitstream.read(file)
-
-
-class Counting(io.BytesIO):
-    """Remembers the most that was asked for at once."""
-
-    most = 0
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        assert size is not None and size >= 0
-        self.most = max(self.most, size)
-        return super().read(size)
-
-
-def test_a_header_that_claims_billions_of_frames_allocates_nothing() -> None:
-    file = Counting(bitstream.MAGIC + b"\xff" * 5 + b"\x10" + b"\0" * 17 + b"\1\2\3")
-    with pytest.raises(BitstreamError, match="0 of its 4294967295 frames"):
-        bitstream.read(file)
-    assert file.most <= 1 << 20
-
-
-def test_a_pipe_is_read_without_seeking() -> None:
-    class Pipe(io.RawIOBase):
-        """Gives a few bytes at a time, as pipes do."""
-
-        def __init__(self, data: bytes) -> None:
-            self.data = io.BytesIO(data)
-
-        def readable(self) -> bool:
-            return True
-
-        def readinto(self, buffer) -> int:
-            piece = self.data.read(min(5, len(buffer)))
-            buffer[: len(piece)] = piece
-            return len(piece)
-
-    assert bitstream.read(Pipe(TEN_BITS))[1].tolist() == TEN_BIT_CODES
-
-
-@pytest.mark.parametrize(
-    ("codes", "bits", "fingerprint", "message"),
-    [
-        pytest.param([[0, 8]], 3, FINGERPRINT, "code 8 does not fit 3 bits", id="too-large"),
-        pytest.param([[-1, 0]], 3, FINGERPRINT, "code -1 does not fit", id="negative"),
-        pytest.param([[0]], 0, FINGERPRINT, "0 bits cannot", id="no-bits"),
-        pytest.param([[0]], 17, FINGERPRINT, "17 bits cannot", id="17-bits"),
-        pytest.param([0], 3, FINGERPRINT, r"shape \(1,\)", id="one-dimension"),
-        pytest.param([[0.5]], 3, FINGERPRINT, "not float64", id="fractions"),
-        pytest.param([[0]] * 256, 3, FINGERPRINT, "256 codebooks", id="256-codebooks"),
-        pytest.param(np.zeros((0, 3), int), 3, FINGERPRINT, "0 codebooks", id="no-codebooks"),
-        pytest.param([[0]], 3, "abc", "32 hex digits", id="short-fingerprint"),
-        pytest.param([[0]], 3, "g" * 32, "32 hex digits", id="no-hex"),
-    ],
-)
-def test_what_cannot_be_stored_is_refused_before_the_first_byte(
-    codes: list, bits: int, fingerprint: str, message: str
-) -> None:
+def test_what_cannot_be_stored_is_refused_before_the_first_byte(change: dict, message: str) -> None:
     file = io.BytesIO()
     with pytest.raises(BitstreamError, match=message):
-        bitstream.write(file, np.array(codes), bits=bits, fingerprint=fingerprint)
+        Writer(file, dataclasses.replace(MODEL, **change))
     assert file.getvalue() == b""
 
 
-@given(coded(), st.integers(0, 2000))
-@settings(deadline=None, max_examples=60)
-def test_frames_in_a_part_of_a_file(case: tuple[np.ndarray, int], size: int) -> None:
-    codes, bits = case
-    header = bitstream.read_header(io.BytesIO(encoded(codes, bits)))
-    held = header.frames_in(size)
-    bits_of_a_frame = header.n_quantizers * bits
-    assert 0 <= held <= header.frames
-    if held:
-        assert 27 * 8 + held * bits_of_a_frame <= size * 8
-    if held < header.frames:
-        assert 27 * 8 + (held + 1) * bits_of_a_frame > size * 8
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        pytest.param(np.full((1, 2, 3), 1024), "code 1024 does not fit 10 bits", id="too-large"),
+        pytest.param(np.full((1, 2, 3), -1), "code -1 does not fit", id="negative"),
+        pytest.param(np.zeros((2, 3), int), r"shape \(2, 3\)", id="two-dimensions"),
+        pytest.param(np.zeros((1, 3, 3), int), r"shape \(1, 3, 3\)", id="codebooks"),
+        pytest.param(np.zeros((2, 2, 3), int), r"shape \(2, 2, 3\)", id="channels"),
+        pytest.param(np.zeros((1, 2, 3)), "not float64", id="fractions"),
+        pytest.param(np.zeros((1, 2, 6), int), "6 frames: this file holds up to 5", id="too-many"),
+    ],
+)
+def test_codes_that_do_not_fit_are_refused(codes: np.ndarray, message: str) -> None:
+    file = io.BytesIO()
+    writer = Writer(file, dataclasses.replace(MODEL, frames=5))
+    before = file.getvalue()
+    with pytest.raises(BitstreamError, match=message):
+        writer.write(codes)
+    assert file.getvalue() == before and writer.frames == 0
+
+
+def test_finishing_is_done_once_with_all_frames() -> None:
+    writer = Writer(io.BytesIO(), dataclasses.replace(MODEL, frames=4))
+    writer.write(CODES)
+    with pytest.raises(BitstreamError, match="announced 4 frames, but 3 were given"):
+        writer.finish()
+    writer.write(CODES[:, :, :1])
+    writer.finish()
+    with pytest.raises(BitstreamError, match="finished already"):
+        writer.finish()
+    with pytest.raises(BitstreamError, match="finished already"):
+        writer.write(CODES[:, :, :0])
+
+
+def test_a_compact_file_needs_the_tables_that_made_it() -> None:
+    codes = np.zeros((1, 2, 20), np.uint16)
+    data = written(codes, dataclasses.replace(MODEL, compact=True))
+    reader = Reader(io.BytesIO(data))
+    assert reader.header.compact and reader.header.tables == TABLES.fingerprint
+    assert len(list(reader.records())) == 5
+    with pytest.raises(BitstreamError, match=r"without the model .* ffeeddccbbaa9988776655"):
+        list(reader.blocks())
+
+    class Others(type(TABLES)):
+        fingerprint = "0" * 32
+
+    with pytest.raises(BitstreamError, match=r"needs the probability tables ffeedd.*are 0000"):
+        Reader(io.BytesIO(data), tables=Others())
+
+
+def test_a_compact_file_is_never_much_larger() -> None:
+    noise, steady = random_codes((1, 2, 40)), np.zeros((1, 2, 40), np.uint16)
+    header = dataclasses.replace(MODEL, block_frames=20)
+    compact = dataclasses.replace(header, compact=True)
+    assert len(written(noise, compact)) == len(written(noise, header)) + 2 + 19
+    assert len(written(steady, compact)) < len(written(steady, header)) - 50
+
+
+def test_a_block_that_its_tables_make_no_sense_of_is_lost() -> None:
+    class Confused(type(TABLES)):
+        def encode(self, blocks):
+            return [
+                b"?" if block.min() == 7 else b
+                for block, b in zip(blocks, super().encode(blocks), strict=True)
+            ]
+
+    codes = np.zeros((1, 2, 120), np.uint16)
+    codes[:, :, 40:80] = 7
+    file = io.BytesIO()
+    header = dataclasses.replace(MODEL, block_frames=40, compact=True)
+    writer = Writer(file, header, tables=Confused())
+    writer.write(codes)
+    writer.finish()
+    file.seek(0)
+    reader, blocks = read_all(file)
+    assert [block.codes is None for block in blocks] == [False, True, False]
+    assert [(d.first_frame, d.frames) for d in reader.damage] == [(40, 40)]
+
+
+def test_negative_ranges_are_the_callers_mistake() -> None:
+    reader = Reader(io.BytesIO(written(CODES, MODEL)))
+    with pytest.raises(ValueError, match="must not be negative"):
+        next(reader.blocks(-1))
+
+
+def test_is_sc() -> None:
+    assert is_sc(written(CODES, MODEL)[:4])
+    assert not is_sc(b"RIFF") and not is_sc(b"\x12\x12\x12")

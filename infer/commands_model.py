@@ -1,0 +1,71 @@
+"""The commands `evaluate` and `schema`."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from codec.errors import SottoError
+from infer.options import Device, Where
+from infer.planning import check_target
+from infer.reporting import show
+
+_CORES = os.cpu_count() or 1
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .safetensors file.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A folder of audio, or a manifest.")
+    ],
+    bitrates: Annotated[
+        str | None, typer.Option(metavar="KBPS,...", help="As 1.5,3; else the model's own.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Only this split of the manifest, such as test.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the scores of every file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw quality over rate, as PNG.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that score.")] = _CORES,
+    device: Where = Device.AUTO,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+) -> None:
+    """Score a model: PESQ, STOI and mel distance at each bitrate."""
+    for target in (csv, plot):
+        if target is not None:
+            check_target(target, force=force)
+    from infer.models import load_model
+
+    codec = load_model(model, device.value)
+    rates = [codec.default_kbps] if bitrates is None else _parse_rates(bitrates)
+    for rate in rates:
+        codec.n_quantizers_for(rate)  # an impossible one is refused before the folder is read
+    from codec.data.manifest import load_entries
+    from codec.evaluation import report
+
+    entries = load_entries(folder, split=split)
+    evaluation = report.evaluate(codec, entries, kbps=rates, workers=workers, progress=True)
+    show(evaluation.table())
+    if csv is not None:
+        evaluation.write_csv(csv)
+    if plot is not None:
+        evaluation.plot(plot)
+
+
+def schema() -> None:
+    """Print the JSON schema of a training configuration, for an editor to check YAML by."""
+    import json
+
+    from codec.config import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+def _parse_rates(text: str) -> list[float]:
+    try:
+        return [float(rate) for rate in text.split(",")]
+    except ValueError:
+        raise SottoError(
+            f"--bitrates {text!r} is no list of kbps: separate numbers by commas, as 1.5,3"
+        ) from None

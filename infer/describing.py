@@ -1,0 +1,140 @@
+"""What a file is, in rows of a name and a value: encoded, a model, or audio."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codec.errors import SottoError
+from infer.reporting import duration
+
+if TYPE_CHECKING:
+    from infer.bitstream import Header, Reader
+
+Rows = list[tuple[str, str]]
+
+
+def file_rows(path: Path, model: Path | None) -> Rows:
+    """What a file says of itself, read as little as that takes.
+
+    Args:
+        path: of the file.
+        model: which tells more of a `.sc` file of version 0, if there is one.
+
+    Raises:
+        SottoError: it is none of what Sotto knows, or cannot be read as that.
+        OSError: it cannot be opened.
+    """
+    with open(path, "rb") as stream:
+        start = stream.read(9)
+    from infer.header import is_sc
+
+    if is_sc(start):
+        return _rows_of_encoded(path, model)
+    if start[8:] == b"{":  # safetensors: the length of a JSON header in 8 bytes, then the header
+        return _rows_of_model(path)
+    return _rows_of_audio(path)
+
+
+def _rows_of_encoded(path: Path, model: Path | None) -> Rows:
+    from infer.bitstream import Reader
+
+    with open(path, "rb") as stream:
+        reader = Reader(stream)
+        header, complete, held = reader.header, reader.complete, None
+        if not complete:
+            held = _frames_before_the_cut(reader)
+    rows = [("kind", f"encoded speech, .sc version {header.version}")]
+    if header.version == 0:
+        rows += _rows_by_model(header, model)
+    else:
+        rows += _rows_of_version_1(header)
+    rows.append(("model", header.fingerprint))
+    if not complete:
+        held = header.frames if held is None else held
+        rows.append(("damaged", f"cut: {_frames(held)} of {_frames(header.frames)} are there"))
+    return rows
+
+
+def _frames_before_the_cut(reader: "Reader") -> int | None:
+    for _ in reader.records():
+        pass
+    return next((damage.first_frame for damage in reader.damage if damage.frames is None), None)
+
+
+def _rows_of_version_1(header: "Header") -> Rows:
+    seconds, kbps = header.seconds, header.kbps
+    channels = f", {header.channels} channels" if header.channels > 1 else ""
+    coding = "compact: less than at the fixed rate" if header.compact else "fixed rate"
+    rows = [
+        ("duration", "unknown" if seconds is None else duration(seconds)),
+        ("bitrate", f"{kbps:g} kbps, {coding}"),
+        ("frames", f"{_frames(header.frames)}, {header.frame_rate:g} a second{channels}"),
+        ("codebooks", f"{header.n_quantizers} of {header.bits} bits"),
+        ("sample rate", f"{header.sample_rate:,} Hz"),
+    ]
+    if header.frame_rate is not None:
+        block = header.block_frames / header.frame_rate
+        rows.append(("blocks", f"of {block:g} s, each with its checksum"))
+    if header.source_rate is not None:
+        source = f"{header.source_rate:,} Hz, {header.source_channels} channels"
+        if header.source_samples is not None:
+            source += f", {header.source_samples:,} samples"
+        rows.append(("source", source))
+    if header.gain_db:
+        rows.append(("gain", f"{header.gain_db:+.3f} dB before encoding"))
+    return rows
+
+
+def _rows_by_model(header: "Header", model: Path | None) -> Rows:
+    rows = [
+        ("frames", _frames(header.frames)),
+        ("codebooks", f"{header.n_quantizers} of {header.bits} bits"),
+    ]
+    from infer.models import load_model
+
+    try:
+        codec = load_model(model)
+    except SottoError:
+        if model is not None:
+            raise
+        return [*rows, ("duration", "known to the model only: name it with --model")]
+    if codec.fingerprint != header.fingerprint:
+        state = f"unknown: the model is another one, {codec.fingerprint}"
+        return [*rows, ("duration", state)]
+    seconds = (header.frames or 0) / codec.frame_rate
+    kbps = codec.kbps(header.n_quantizers)
+    return [*rows, ("duration", duration(seconds)), ("bitrate", f"{kbps:g} kbps")]
+
+
+def _rows_of_model(path: Path) -> Rows:
+    from infer.models import load_model
+
+    codec = load_model(path)
+    lowest, highest = codec.kbps(1), codec.kbps(codec.n_quantizers)
+    rows = [
+        ("kind", "model"),
+        ("fingerprint", codec.fingerprint),
+        ("parameters", f"{codec.n_parameters:,}"),
+        ("sample rate", f"{codec.sample_rate:,} Hz"),
+        ("frames", f"{codec.frame_rate:g} a second, of {codec.hop_length} samples"),
+        ("codebooks", f"{codec.n_quantizers} of {codec.codebook_size} entries"),
+        ("bitrates", f"{lowest:g} to {highest:g} kbps, {codec.default_kbps:g} by default"),
+    ]
+    if codec.tables is not None:
+        rows.append(("tables", f"for compact files, {codec.tables.fingerprint}"))
+    return rows
+
+
+def _rows_of_audio(path: Path) -> Rows:
+    from codec.audio import probe
+
+    found = probe(path)
+    return [
+        ("kind", f"audio, {found.codec}"),
+        ("duration", "unknown" if found.seconds is None else duration(found.seconds)),
+        ("sample rate", f"{found.sample_rate:,} Hz"),
+        ("channels", str(found.channels)),
+    ]
+
+
+def _frames(frames: int | None) -> str:
+    return "an unknown number of" if frames is None else f"{frames:,}"
