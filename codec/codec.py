@@ -10,12 +10,15 @@ from torch import Tensor
 
 from codec.building import build_autoencoder, inference_tensors
 from codec.chunking import ChunkedDecoder, ChunkedEncoder, window_frames
+from codec.config import CodebooksConfig
 from codec.config_model import ModelConfig
 from codec.entropy import EntropyTables
 from codec.errors import AudioError, BitstreamError, ModelFileError, SottoError
 from codec.model_file import fingerprint, read_model_file, write_model_file
 from codec.nn.convolution import fold_weight_norm
 from codec.streaming import StreamDecoder, StreamEncoder
+
+_NOTHING_LEARNT = CodebooksConfig(cache_vectors=1)  # what training keeps takes no memory here
 
 
 class Codec:
@@ -46,17 +49,10 @@ class Codec:
             SottoError: there is no such device.
         """
         device = _available(device)
+        _check_fit(config, tensors)
         with torch.random.fork_rng(devices=()):  # the random start is overwritten at once
-            autoencoder = build_autoencoder(config)
+            autoencoder = build_autoencoder(config, _NOTHING_LEARNT)
         fold_weight_norm(autoencoder)
-        expected = inference_tensors(autoencoder)
-        for name in sorted(expected.keys() | tensors.keys()):
-            shapes = [tuple(t[name].shape) if name in t else None for t in (expected, tensors)]
-            if shapes[0] != shapes[1]:
-                raise ModelFileError(
-                    f"weights do not fit the config: {name} is {shapes[1]}, expected {shapes[0]}; "
-                    "another version of Sotto may have made them"
-                )
         autoencoder.load_state_dict(tensors, strict=False)
         self._autoencoder = autoencoder.to(device).eval().requires_grad_(False)
         self.config = config
@@ -314,6 +310,23 @@ class Codec:
                 f"codes of shape {tuple(codes.shape)}: expected (n, frames) or (batch, n, frames)"
             )
         return codes
+
+
+def _check_fit(config: ModelConfig, tensors: dict[str, Tensor]) -> None:
+    """Compares shapes before anything of the config's sizes takes memory."""
+    try:
+        with torch.random.fork_rng(devices=()), torch.device("meta"):
+            expected = inference_tensors(build_autoencoder(config, _NOTHING_LEARNT))
+    except (RuntimeError, TypeError, OverflowError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelFileError(f"a model of this config cannot be built: {reason}") from None
+    for name in sorted(expected.keys() | tensors.keys()):
+        shapes = [tuple(t[name].shape) if name in t else None for t in (expected, tensors)]
+        if shapes[0] != shapes[1]:
+            raise ModelFileError(
+                f"weights do not fit the config: {name} is {shapes[1]}, expected {shapes[0]}; "
+                "another version of Sotto may have made them"
+            )
 
 
 def _available(device: str | torch.device) -> torch.device:

@@ -14,6 +14,12 @@ from pydantic import (
 )
 
 PositiveInt = Annotated[int, Field(gt=0)]
+# Bounds far above anything of use: a model file from anywhere must not ask for absurd amounts of
+# memory before its weights are compared with its config.
+Width = Annotated[int, Field(gt=0, le=8192)]
+Taps = Annotated[int, Field(gt=0, le=1024)]
+Stride = Annotated[int, Field(gt=0, le=4096)]
+Factor = Annotated[int, Field(gt=0, le=64)]
 
 
 class Section(BaseModel):
@@ -32,21 +38,21 @@ class SEANetConfig(Section):
     """One half of the autoencoder: a stack of strided and dilated convolutions."""
 
     kind: Literal["seanet"] = "seanet"
-    strides: list[PositiveInt] | None = Field(None, min_length=1)
+    strides: list[Stride] | None = Field(None, min_length=1, max_length=16)
     """Of this half, from the waveform inwards; none: the model's."""
-    channels: int = Field(32, gt=0)
+    channels: Width = 32
     """Width at the full sample rate; doubles at every stride."""
-    max_channels: int | None = Field(None, gt=0)
+    max_channels: Width | None = None
     """Upper bound of the width, none by default."""
-    kernel_size: int = Field(7, gt=0)
+    kernel_size: Taps = 7
     """Taps of the convolution next to the waveform."""
-    last_kernel_size: int = Field(3, gt=0)
+    last_kernel_size: Taps = 3
     """Taps of the convolution next to the latent."""
-    residual_kernel_size: int = Field(3, gt=0)
+    residual_kernel_size: Taps = 3
     """Taps of the dilated convolution of a residual unit."""
-    dilations: list[PositiveInt] = Field([1, 3, 9], min_length=1)
+    dilations: list[Taps] = Field([1, 3, 9], min_length=1, max_length=64)
     """One residual unit a dilation, at every stride."""
-    compress: int = Field(2, gt=0)
+    compress: Factor = 2
     """A residual unit works at width / compress."""
     activation: Literal["elu", "leaky_relu", "snake"] = "elu"
 
@@ -58,20 +64,20 @@ class ConvNeXtConfig(Section):
     """
 
     kind: Literal["convnext"]
-    strides: list[PositiveInt] | None = Field(None, min_length=1)
+    strides: list[Stride] | None = Field(None, min_length=1, max_length=16)
     """Of this half; none: the model's. The first one is the hop of the Fourier transform."""
-    channels: list[PositiveInt] = Field([192, 384], min_length=1)
+    channels: list[Width] = Field([192, 384], min_length=1, max_length=16)
     """Width of the layers at each rate."""
-    blocks: list[Annotated[int, Field(ge=0)]] = Field([2, 4], min_length=1)
+    blocks: list[Annotated[int, Field(ge=0, le=256)]] = Field([2, 4], min_length=1, max_length=16)
     """ConvNeXt blocks at each rate."""
-    n_fft: int | None = Field(None, gt=0)
+    n_fft: int | None = Field(None, gt=0, le=8192)
     """Window of the encoder's analysis in samples, even; none: four of its hops. The decoder's
     synthesis has windows of two hops."""
-    kernel_size: int = Field(7, ge=2)
+    kernel_size: int = Field(7, ge=2, le=1024)
     """Taps of the depthwise convolutions."""
-    last_kernel_size: int = Field(3, gt=0)
+    last_kernel_size: Taps = 3
     """Taps of the decoder's convolution next to the latent."""
-    expansion: int = Field(3, gt=0)
+    expansion: Factor = 3
     """A block works at width * expansion."""
 
     @model_validator(mode="after")
@@ -86,7 +92,7 @@ class ConvNeXtConfig(Section):
 
 def _kind(half: Any) -> str:
     """Which class describes a half; those who name no kind mean a SEANet."""
-    kind = half.get("kind", "seanet") if isinstance(half, dict) else half.kind
+    kind = half.get("kind", "seanet") if isinstance(half, dict) else getattr(half, "kind", None)
     return kind if isinstance(kind, str) else repr(kind)
 
 
@@ -102,7 +108,7 @@ class QuantizerConfig(Section):
     n_quantizers: int = Field(8, gt=0, le=255)
     codebook_size: int = Field(1024, ge=2, le=65536)
     """Rows of a codebook, a power of two: a code takes log2 of it in bits."""
-    codebook_dimension: int | None = Field(None, gt=0)
+    codebook_dimension: Width | None = None
     """Project to this many dimensions before each look-up (DAC: 8); none: the latent's own."""
     l2_normalize: bool = False
     """Compare directions only: vectors and rows are brought to length 1 before the look-up."""
@@ -118,13 +124,13 @@ class QuantizerConfig(Section):
 class ModelConfig(Section):
     """The codec itself: all that a model file carries, and all that its fingerprint covers."""
 
-    sample_rate: int = Field(16000, gt=0)
+    sample_rate: int = Field(16000, gt=0, lt=2**32)
     """Hz."""
-    hop_length: int = Field(320, gt=0)
+    hop_length: int = Field(320, gt=0, lt=2**32)
     """Samples a frame of codes stands for; the product of the strides."""
-    strides: list[PositiveInt] = Field([2, 4, 5, 8], min_length=1)
+    strides: list[Stride] = Field([2, 4, 5, 8], min_length=1, max_length=16)
     """From the waveform inwards; the decoder reverses them. Either half may have its own."""
-    dimension: int = Field(128, gt=0)
+    dimension: Width = 128
     """Width of the latent that is quantized."""
     causal: bool = True
     """False pads on both sides: better offline, cannot stream."""

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -109,7 +108,7 @@ def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
             f"{path}: not a Sotto model, or damaged ({error}); models are .safetensors files "
             "that training writes"
         ) from None
-    arrays = {n: tensors.pop(n).numpy() for n in list(tensors) if n.startswith(PREFIX)}
+    tables = {n: tensors.pop(n) for n in list(tensors) if n.startswith(PREFIX)}
     digest = _digest(about["config"], tensors)
     if digest != about["fingerprint"]:
         raise ModelFileError(
@@ -123,16 +122,16 @@ def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
             f"{path}: its config has {error.error_count()} keys this version of Sotto does not "
             "know; update Sotto"
         ) from None
-    return ModelFile(config, tensors, digest, _tables(path, arrays, about.get("tables")))
+    return ModelFile(config, tensors, digest, _tables(path, tables, about.get("tables")))
 
 
-def _tables(path: Path, arrays: dict[str, NDArray[Any]], expected: object) -> EntropyTables | None:
+def _tables(path: Path, tensors: dict[str, Tensor], expected: object) -> EntropyTables | None:
     """The tables of a file, checked against the fingerprint that its metadata gives."""
-    if not arrays and expected is None:
+    if not tensors and expected is None:
         return None
     try:
-        tables = EntropyTables.from_tensors(arrays)
-    except ValueError as error:
+        tables = EntropyTables.from_tensors({n: t.numpy() for n, t in tensors.items()})
+    except (ValueError, TypeError) as error:  # TypeError: a dtype that NumPy lacks
         raise ModelFileError(f"{path}: damaged: its probability tables ({error})") from None
     if tables.fingerprint != expected:
         raise ModelFileError(
@@ -149,7 +148,7 @@ def _about(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     try:
         about = json.loads(metadata[METADATA_KEY])
         version = int(about["version"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise ModelFileError(f"{path}: damaged: its description cannot be read") from None
     if version > VERSION:
         raise ModelFileError(
@@ -167,7 +166,8 @@ def _config_text(config: ModelConfig) -> str:
 
 def _digest(config_text: str, tensors: dict[str, Tensor]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(config_text.encode())
+    # Half a surrogate pair, which JSON can hold, is refused later, by its fingerprint.
+    digest.update(config_text.encode(errors="replace"))
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         shape = "x".join(str(size) for size in tensor.shape)

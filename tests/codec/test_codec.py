@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -303,3 +304,25 @@ def test_a_full_disk_leaves_nothing_behind(codec, tmp_path, monkeypatch):
     with pytest.raises(ModelFileError, match="No space left"):
         codec.save(target)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "half",
+    [
+        {"channels": 8000, "dilations": [1]},
+        {"kind": "convnext", "strides": [4096], "channels": [8192], "blocks": [256]},
+    ],
+    ids=["seanet", "convnext"],
+)
+def test_a_config_that_its_weights_do_not_fit_takes_no_memory(half):
+    """Tens of gigabytes, if it were built before it is compared."""
+    wide = {"strides": [4096], "hop_length": 4096, "decoder": half, "default_kbps": 0.4}
+    config = ModelConfig.model_validate(CONFIG.model_dump() | wide | {"sample_rate": 409_600})
+    with pytest.raises(ModelFileError, match="do not fit the config"):
+        Codec(config, {})
+
+
+@pytest.mark.parametrize("key", ["dimension", "hop_length"])
+def test_absurd_sizes_are_no_model(key):
+    with pytest.raises(ValidationError, match=key):
+        ModelConfig.model_validate(CONFIG.model_dump() | {key: 2**60})

@@ -108,3 +108,29 @@ def test_lost_tables_are_noticed(path, lost):
     save_file(tensors, path, metadata={"sotto": json.dumps(about)})
     with pytest.raises(ModelFileError, match="tables"):
         read_model_file(path)
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({"version": float("inf")}, "its description cannot be read"),
+        ({"config": '{"name": "\ud800"}'}, "its fingerprint should be"),
+    ],
+    ids=["infinite-version", "half-surrogate"],
+)
+def test_odd_descriptions_are_refused(path, about, message):
+    with safe_open(path, framework="pt") as file:
+        description = json.loads(file.metadata()["sotto"]) | about
+    save_file(load_file(path), path, metadata={"sotto": json.dumps(description)})
+    with pytest.raises(ModelFileError, match=message):
+        read_model_file(path)
+
+
+def test_tables_of_a_type_that_numpy_lacks_are_refused(path):
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    name = next(name for name in tensors if name.startswith("entropy."))
+    save_file(tensors | {name: torch.zeros(4).to(torch.float8_e4m3fn)}, path, metadata=metadata)
+    with pytest.raises(ModelFileError, match="probability tables"):
+        read_model_file(path)
