@@ -24,14 +24,13 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from codec import audio
 from codec.codec import Codec
 from codec.data.manifest import load_entries
 from codec.entropy import EntropyTables
 from codec.entropy_learning import learn_tables
-from codec.model_file import read_model_file, write_model_file
 from infer.header import Header
 from infer.reader import Reader
+from infer.tables import corpus_codes, learn_for, save_with
 from infer.writer import Writer
 
 Codes = NDArray[np.uint16]  # (n_quantizers, frames)
@@ -72,7 +71,7 @@ def main() -> None:
     shape = Shape(codec.fingerprint, codec.bits_per_code, codec.sample_rate, codec.hop_length)
     with Progress(console=console) as progress:
         test = _codes(codec, options.corpora[:1], "test", math.inf, options.cache, progress)
-        tables = read_model_file(options.model).tables if options.own_tables else None
+        tables = codec.tables if options.own_tables else None
         if options.own_tables and tables is None:
             raise SystemExit(f"{options.model} has no tables: leave --own-tables away")
         train: list[Codes] = []
@@ -81,13 +80,7 @@ def main() -> None:
             train = _codes(codec, options.corpora, "train", seconds, options.cache, progress)
         learning = time.process_time()
         if tables is None:
-            tables = learn_tables(
-                train,
-                codec.codebook_size,
-                block_frames=shape.block_frames,
-                passes=options.passes,
-                progress=progress,
-            )
+            tables = learn_for(codec, train, passes=options.passes, progress=progress)
         learning = time.process_time() - learning
     size = sum(array.nbytes for array in tables.tensors().values())
     hours = sum(codes.shape[1] for codes in train) / codec.frame_rate / 3600
@@ -96,8 +89,7 @@ def main() -> None:
         f"learned in {learning:.0f} s of CPU from {hours:.2f} h"
     )
     if options.save:
-        file = read_model_file(options.model)
-        write_model_file(options.save, file.config, file.tensors, tables)
+        save_with(codec, tables, options.save)
         console.print(f"{options.save}: the model with its tables")
     console.print(savings(test, tables, shape, codec, 60 * options.minutes))
     console.print(evenness(test, codec.codebook_size))
@@ -233,19 +225,7 @@ def _codes(
         with np.load(stored) as arrays:
             return [arrays[name] for name in arrays.files]
     entries = [entry for corpus in corpora for entry in load_entries(corpus, split=split)]
-    order = np.random.default_rng(0).permutation(len(entries))
-    task = progress.add_task(
-        f"encoding {split}", total=min(seconds, sum(entry.seconds for entry in entries))
-    )
-    recordings: list[Codes] = []
-    done = 0.0
-    for entry in (entries[index] for index in order):
-        if done >= seconds:
-            break
-        wave, _ = audio.read(entry.path, sample_rate=codec.sample_rate)
-        recordings.append(codec.encode(audio.to_mono(wave)[0]).numpy().astype(np.uint16))
-        done += entry.seconds
-        progress.update(task, completed=done)
+    recordings = corpus_codes(codec, entries, seconds=seconds, progress=progress)
     if stored:
         stored.parent.mkdir(parents=True, exist_ok=True)
         np.savez(stored, *recordings)

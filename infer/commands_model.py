@@ -1,4 +1,4 @@
-"""The commands `evaluate` and `schema`."""
+"""The commands `evaluate`, `tables` and `schema`."""
 
 import os
 from pathlib import Path
@@ -51,6 +51,38 @@ def evaluate(
         evaluation.write_csv(csv)
     if plot is not None:
         evaluation.plot(plot)
+
+
+def tables(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .safetensors file.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A folder of speech, or a manifest.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The model with its tables.")],
+    split: Annotated[
+        str | None, typer.Option(help="Only this split of the manifest, such as train.")
+    ] = None,
+    hours: Annotated[float, typer.Option(min=0.0, help="Of speech, at most.")] = 4.0,
+    device: Where = Device.AUTO,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
+) -> None:
+    """Learn from speech what --compact needs, and keep it in the model file."""
+    check_target(target, force=force)
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from codec.data.manifest import load_entries
+    from infer import tables as learning
+    from infer.models import load_model
+
+    codec = load_model(model, device.value)
+    entries = load_entries(folder, split=split)
+    with Progress(console=Console(stderr=True)) as progress:
+        codes = learning.corpus_codes(codec, entries, seconds=3600 * hours, progress=progress)
+        learnt = learning.learn_for(codec, codes, progress=progress)
+    learning.save_with(codec, learnt, target)
+    size = sum(array.nbytes for array in learnt.tensors().values())
+    typer.echo(f"{target}: model {codec.fingerprint} with tables of {size / 1e6:.2f} MB")
 
 
 def schema() -> None:

@@ -372,3 +372,24 @@ def test_help_does_not_load_the_model_code() -> None:
         "sys.exit(f'imported {heavy}' if heavy else 0)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_tables_are_learnt_from_speech_and_make_smaller_files(
+    model: Path, wav: Wav, tmp_path: Path
+) -> None:
+    """Codes of silence are as likely as can be."""
+    folder = tmp_path / "speech"
+    folder.mkdir()
+    audio.write_wav(folder / "a.wav", np.zeros((1, 160000), np.float32), 8000)
+    better = tmp_path / "better.safetensors"
+    assert "with tables of" in succeed("tables", model, folder, better)
+    plain, compact = tmp_path / "plain.sc", tmp_path / "compact.sc"
+    succeed("encode", folder / "a.wav", plain, "--model", better)
+    succeed("encode", folder / "a.wav", compact, "--model", better, "--compact")
+    assert compact.stat().st_size < plain.stat().st_size / 3
+    waves = []
+    for coded in (plain, compact):
+        succeed("decode", coded, coded.with_suffix(".wav"), "--model", better)
+        waves.append(audio.read(coded.with_suffix(".wav"))[0])
+    assert np.array_equal(*waves)
+    assert "is there already" in fail("tables", model, folder, better)
