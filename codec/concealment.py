@@ -3,9 +3,9 @@
 The last latent is repeated and the decoder goes on from its own state, so the wave continues where
 it was: there is nothing to click. What comes out is shaped by two gains:
 
-* a fade, 1 for the first 20 ms of a loss, then down to silence along half a cosine. Speech changes
-  too much to be carried on for longer; G.711 Appendix I (ITU-T, 1999) repeats pitch periods and
-  fades to silence within 60 ms, codecs of frames hold on for some 100 ms (Opus: RFC 6716, 4.4).
+* a fade, 1 for the first 40 ms of a loss, then down along half a cosine to silence at 200 ms:
+  speech changes too much to be carried on for longer. (G.711 Appendix I, ITU-T 1999, which repeats
+  pitch periods of the wave, is silent after 60 ms; held latents bear more, by PESQ.)
 * a limit, at most 1, that brings each filled-in frame down to the level of the last 20 ms heard: a
   latent that is held can swell to what no frame of speech was.
 
@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 # Seconds of a loss at full level, and until silence.
-_HELD = 0.02
-_FADED = 0.14
+_HELD = 0.04
+_FADED = 0.2
 # Seconds over which the gain returns to 1 when codes come again.
 _RECOVERY = 0.005
 # Seconds over which the limit moves from one frame's to the next one's.

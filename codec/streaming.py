@@ -120,6 +120,10 @@ class _Stream:
         if self._closed:
             raise ValueError("this stream is closed: open a new one")
 
+    def _answer(self, batch: Tensor) -> Tensor:
+        """As it was asked for; made outside of inference mode, to be changed and trained on."""
+        return (batch if self._batched else batch[0]).clone()
+
     def _exact(self) -> AbstractContextManager[None]:
         """On CUDA: no TF32, which would flip codes."""
         if self._device.type != "cuda":
@@ -187,7 +191,7 @@ class StreamEncoder(_Stream):
             whole = wave.shape[-1] - wave.shape[-1] % self.hop_length
             codes, layers = self._code(wave[..., :whole])
             self._pending, self._layers = wave[..., whole:].clone(), layers
-        return codes if self._batched else codes[0]
+        return self._answer(codes)
 
     def flush(self) -> Tensor:
         """Ends the signal: codes the frame that has begun, if one has, with zeros after it.
@@ -205,7 +209,7 @@ class StreamEncoder(_Stream):
             missing = -self._pending.shape[-1] % self.hop_length
             codes, _ = self._code(torch.nn.functional.pad(self._pending, (0, missing)))
         self._reset()
-        return codes if self._batched else codes[0]
+        return self._answer(codes)
 
     def _reset(self) -> None:
         super()._reset()
@@ -303,7 +307,7 @@ class StreamDecoder(_Stream):
                 wave = self._conceal(frames)
             else:
                 wave = self._decode(self._latents(torch.as_tensor(codes)))
-        return wave if self._batched else wave[0, 0]
+        return self._answer(wave if self._batched else wave[:, 0])
 
     def flush(self) -> Tensor:
         """Ends the signal; the next push begins a new one.

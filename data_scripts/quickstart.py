@@ -120,8 +120,8 @@ def _encode(
     decoded = target.with_suffix(".wav")
     said(console, f"sotto encode {entry.path} {target} --model {model} --kbps {kbps:g}")
     done = encode_file(codec, entry.path, target, n_quantizers=codec.n_quantizers_for(kbps))
-    said(console, f"sotto decode {target} {decoded} --model {model}")
-    decode_file(codec, target, decoded)
+    said(console, f"sotto decode {target} {decoded} --restore --model {model}")
+    decode_file(codec, target, decoded, restore=True)
     return Encoded(kbps, done, decoded)
 
 
