@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from codec.nn.collectives import copy_from_first_process, gather_rows, is_first_process
 from codec.nn.kmeans import frozen_kmeans, nearest, squared_distances
+from codec.nn.start import normal
 from codec.nn.statistics import CodebookStatistics, Learning
 
 # An EMA row that is not hit keeps its place; below this count its sum and count stop shrinking
@@ -98,7 +99,7 @@ class VectorQuantizer(nn.Module):
         self.project_out: nn.Linear | None = None
         if codebook_dimension is not None or l2_normalize:
             self.project_in, self.project_out = _projections(dimension, width)
-        rows = self._place(torch.randn(codebook_size, width))
+        rows = self._place(normal(codebook_size, width))
         if learning == "gradient":
             self.codebook = nn.Parameter(rows)
         else:
@@ -310,6 +311,8 @@ def reset_moments(optimizer: torch.optim.Optimizer, parameter: Tensor, rows: Ten
 
 def _projections(dimension: int, width: int) -> tuple[nn.Linear, nn.Linear]:
     enter, leave = nn.Linear(dimension, width), nn.Linear(width, dimension)
+    if enter.weight.is_meta:
+        return enter, leave
     nn.init.orthogonal_(enter.weight)
     with torch.no_grad():
         leave.weight.copy_(enter.weight.T)

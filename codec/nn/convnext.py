@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec.nn.convolution import Chain, Conv1d, ConvTranspose1d, State, StreamingLayer
+from codec.nn.start import normal
 from codec.nn.transform import Analysis, Synthesis
 
 _BRANCH_SCALE = 0.1  # of a block's branch at the start, against 1 for what it is added to
@@ -57,14 +58,11 @@ class ConvNeXtBlock(StreamingLayer):
         self.causal = causal
         self.right_padding = 0 if causal else (kernel_size - 1) // 2
         self.left_padding = kernel_size - 1 - self.right_padding
-        self.depthwise = nn.Parameter(torch.randn(channels, 1, kernel_size) / kernel_size**0.5)
+        self.depthwise = nn.Parameter(normal(channels, 1, kernel_size, std=kernel_size**-0.5))
         self.norm = nn.LayerNorm(channels)
-        self.widen = nn.Linear(channels, expansion * channels)
-        self.narrow = nn.Linear(expansion * channels, channels)
+        self.widen = _linear(channels, expansion * channels)
+        self.narrow = _linear(expansion * channels, channels)
         self.scale = nn.Parameter(torch.full((channels,), _BRANCH_SCALE))
-        for layer in (self.widen, self.narrow):
-            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
-            nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of the same shape."""
@@ -228,9 +226,19 @@ class ConvNeXtDecoder(Chain):
         return last - first + 1
 
 
+def _linear(in_features: int, out_features: int) -> nn.Linear:
+    """Return a layer that keeps a signal's power; biases start at zero."""
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, in_features, out_features)
+    layer.weight = nn.Parameter(normal(out_features, in_features, std=in_features**-0.5))
+    layer.bias = nn.Parameter(torch.zeros(out_features))
+    return layer
+
+
 def _spectrum_layer(channels: int, bins: int, causal: bool) -> Conv1d:
     """Return the layer that gives the log magnitudes and phases of `bins` bins."""
     layer = Conv1d(channels, 2 * bins, 1, causal=causal)
+    if layer.weight.is_meta:
+        return layer
     with torch.no_grad():
         layer.get_parameter("parametrizations.weight.original0")[:bins] *= _LOG_MAGNITUDE_GAIN
         assert layer.bias is not None

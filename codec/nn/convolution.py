@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
+from codec.nn.start import normal
+
 State = tuple[Tensor, ...]
 """Everything a layer remembers of one stream; layers in a row lay their tensors end to end."""
 
@@ -150,7 +152,7 @@ class Conv1d(StreamingLayer):
         self.right_padding = 0 if causal else padding // 2
         self.left_padding = padding - self.right_padding
         self.state_size = int(padding > 0)
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size))
+        self.weight = nn.Parameter(normal(out_channels, in_channels, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.in_channels = in_channels
         _add_weight_norm(self, self.weight, gain)
@@ -232,7 +234,7 @@ class ConvTranspose1d(StreamingLayer):
         self.causal = causal
         self.left_trim = 0 if causal else stride - stride // 2
         self.state_size = 1
-        self.weight = nn.Parameter(torch.randn(out_channels, stride, in_channels, 2))
+        self.weight = nn.Parameter(normal(out_channels, stride, in_channels, 2))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         _add_weight_norm(self, self.weight, gain * math.sqrt(stride))
 
@@ -289,6 +291,8 @@ def _add_weight_norm(layer: nn.Module, weight: Tensor, norm: float) -> None:
     The direction keeps entries of about 1 / sqrt(size), whatever the norm: a filter that starts
     small, or at zero, still turns at the same rate as the others.
     """
+    if weight.is_meta:  # built for its shapes alone, and those are the folded layer's
+        return
     with torch.no_grad():
         weight /= math.sqrt(weight[0].numel())
         parametrizations.weight_norm(layer, "weight", dim=0)

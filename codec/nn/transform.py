@@ -7,14 +7,16 @@ less so than the layers around it, and nothing but products has to be exported. 
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from codec.nn.convolution import State, StreamingLayer
 
 # Power at which compression turns from a root into a line, against about 1 for speech.
-_POWER_FLOOR = 1e-5
+POWER_FLOOR = 1e-5
 
 
 class Analysis(StreamingLayer):
@@ -46,8 +48,8 @@ class Analysis(StreamingLayer):
         self.right_padding = 0 if causal else padding // 2
         self.left_padding = padding - self.right_padding
         scale = 12.5 / math.sqrt(n_fft * 3 / 8)
-        basis = _fourier(n_fft) * torch.hann_window(n_fft, dtype=torch.float64)[:, None] * scale
-        self.register_buffer("basis", basis.float(), persistent=False)
+        basis = _fourier(n_fft) * _hann(n_fft)[:, None] * scale
+        self.register_buffer("basis", torch.from_numpy(basis).float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Analyse a whole wave of whole hops."""
@@ -79,7 +81,7 @@ class Analysis(StreamingLayer):
         with torch.autocast(padded.device.type, enabled=False):
             windows = padded[:, 0].float().unfold(-1, self.n_fft, self.hop_length)
             real, imaginary = (windows @ self.basis).transpose(1, 2).chunk(2, dim=1)
-            power = real.square() + imaginary.square() + _POWER_FLOOR
+            power = real.square() + imaginary.square() + POWER_FLOOR
             gain = power.pow((self.exponent - 1) / 2)
             return torch.cat((real * gain, imaginary * gain), dim=1)
 
@@ -91,13 +93,13 @@ class Synthesis(StreamingLayer):
     (Siuzdak 2023, "Vocos", takes the same logarithms and angles). Frame t covers the output blocks
     t and t + 1, the second of which frame t + 1 completes: block t is one matrix product over
     frames t and t - 1. With `causal=False` the wave is trimmed on both sides, so that frame t is
-    centred on its block. Magnitudes end at e^`_LOUDEST`; 1 in every bin gives about the level of
+    centred on its block. Magnitudes end at e^`LOUDEST`; 1 in every bin gives about the level of
     speech. Always computed in fp32.
     """
 
     basis: Tensor
     state_size = 1
-    _LOUDEST = 6.0
+    LOUDEST = 6.0
 
     def __init__(self, hop_length: int, *, causal: bool = True) -> None:
         super().__init__()
@@ -107,13 +109,12 @@ class Synthesis(StreamingLayer):
         n_fft = 2 * hop_length
         bins = hop_length + 1
         # Every bin but the first and the last stands for two, and 1 / n_fft belongs to the inverse.
-        weight = torch.full((bins,), 2.0 / n_fft, dtype=torch.float64)
+        weight = np.full(bins, 2.0 / n_fft)
         weight[0] = weight[-1] = 1.0 / n_fft
-        window = torch.hann_window(n_fft, dtype=torch.float64)
-        basis = _fourier(n_fft) * window[:, None] * weight.repeat(2)
+        basis = _fourier(n_fft) * _hann(n_fft)[:, None] * np.tile(weight, 2)
         # (hop, 2 * 2 * bins): the earlier frame's second half, then the later frame's first half.
-        pair = torch.cat((basis[hop_length:], basis[:hop_length]), dim=1)
-        self.register_buffer("basis", pair.float(), persistent=False)
+        pair = np.concatenate((basis[hop_length:], basis[:hop_length]), axis=1)
+        self.register_buffer("basis", torch.from_numpy(pair).float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Synthesise a whole signal."""
@@ -144,7 +145,7 @@ class Synthesis(StreamingLayer):
     def _spectrum(self, x: Tensor) -> Tensor:
         """Return real and imaginary parts, (batch, 2 * bins, frames)."""
         log_magnitude, phase = x.float().chunk(2, dim=1)
-        magnitude = log_magnitude.clamp(max=self._LOUDEST).exp()
+        magnitude = log_magnitude.clamp(max=self.LOUDEST).exp()
         return torch.cat((magnitude * phase.cos(), magnitude * phase.sin()), dim=1)
 
     def _blocks(self, spectrum: Tensor) -> Tensor:
@@ -154,11 +155,16 @@ class Synthesis(StreamingLayer):
             return F.linear(pairs.transpose(1, 2), self.basis).flatten(1)[:, None]
 
 
-def _fourier(n_fft: int) -> Tensor:
-    """Cosines and negative sines, (n_fft, 2 * bins) in fp64: x @ basis is the DFT's real half."""
-    product = torch.arange(n_fft)[:, None] * torch.arange(n_fft // 2 + 1)[None]
-    angle = (product % n_fft).double() * (2 * math.pi / n_fft)
-    return torch.cat((angle.cos(), -angle.sin()), dim=1)
+def _fourier(n_fft: int) -> NDArray[np.float64]:
+    """Cosines and negative sines, (n_fft, 2 * bins): x @ basis is the DFT's real half."""
+    product = np.arange(n_fft)[:, None] * np.arange(n_fft // 2 + 1)[None]
+    angle = (product % n_fft) * (2 * math.pi / n_fft)
+    return np.concatenate((np.cos(angle), -np.sin(angle)), axis=1)
+
+
+def _hann(length: int) -> NDArray[np.float64]:
+    """The periodic Hann window."""
+    return 0.5 - 0.5 * np.cos(np.arange(length) * (2 * math.pi / length))
 
 
 def _require_causal(causal: bool) -> None:
