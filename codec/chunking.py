@@ -227,7 +227,7 @@ class ChunkedEncoder(_Stream):
                 # A copy has the same alignment in memory for every channel.
                 rows = [row.clone() for row in window.piece]
                 codes.append(torch.cat([self._codes(row, window) for row in rows]))
-            return torch.cat(codes, dim=-1)
+        return torch.cat(codes, dim=-1)  # an ordinary tensor, that training may take
 
     def _codes(self, row: Tensor, window: _Window) -> Tensor:
         latent = self._encoder(row[None, None])
@@ -302,7 +302,7 @@ class ChunkedDecoder(_Stream):
             for window in windows:
                 rows = [row.clone() for row in window.piece]
                 waves.append(torch.cat([self._wave(row, window) for row in rows]))
-            return torch.cat(waves, dim=-1)
+        return torch.cat(waves, dim=-1)
 
     def _wave(self, row: Tensor, window: _Window) -> Tensor:
         wave = self._decoder(self._quantizer.decode(row[None]))[:, 0]

@@ -326,3 +326,12 @@ def test_a_config_that_its_weights_do_not_fit_takes_no_memory(half):
 def test_absurd_sizes_are_no_model(key):
     with pytest.raises(ValidationError, match=key):
         ModelConfig.model_validate(CONFIG.model_dump() | {key: 2**60})
+
+
+def test_what_comes_out_is_free_to_be_changed_and_trained_on(codec):
+    codes = codec.encode(wave(100))
+    decoded = codec.decode(codes)
+    assert not codes.is_inference() and not decoded.is_inference()
+    weight = torch.ones((), requires_grad=True)
+    (decoded * weight).sum().backward()
+    decoded.mul_(2)
