@@ -96,7 +96,7 @@ class MelLossConfig(Section):
 
 
 class WaveformLossConfig(Section):
-    """Mean absolute error of samples."""
+    """Mean absolute error of samples, over the mean of the reference's."""
 
     weight: float = Field(0.1, ge=0)
 

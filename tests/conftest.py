@@ -1,7 +1,14 @@
+import signal
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+# A shell that starts the tests in the background, or nohup, lets them ignore these signals, and so
+# would every process that a test starts and stops.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

@@ -66,8 +66,21 @@ class MultiScaleMelLoss(nn.Module):
 
 
 class WaveformLoss(nn.Module):
-    """Mean absolute difference of samples."""
+    """Mean absolute difference of samples, as a share of the reference's own mean.
+
+    A share, so that quiet speech counts as loud speech does, and as it does for log spectra.
+
+    Args:
+        floor: mean of a reference that is as good as silent, in sample values.
+    """
+
+    def __init__(self, *, floor: float = 1e-3) -> None:
+        super().__init__()
+        self.floor = floor
 
     def forward(self, decoded: Tensor, reference: Tensor) -> LossValue:
         """Loss of `decoded` against `reference`, both (batch, 1, samples); no parts."""
-        return LossValue(F.l1_loss(decoded.float(), reference.detach().float()))
+        wanted = reference.detach().float()
+        level = wanted.abs().mean(dim=(1, 2)).clamp(min=self.floor)
+        difference = (decoded.float() - wanted).abs().mean(dim=(1, 2))
+        return LossValue((difference / level).mean())

@@ -32,7 +32,13 @@ def work(task, report):
         raise FileNotFoundError(errno.ENOENT, "No such file", value)
     if kind == "bug":
         raise ZeroDivisionError("one\\ntwo")
+    if kind == "after":
+        while not Path(value).exists():
+            time.sleep(0.01)
+        time.sleep(0.1)
+        return 0
     if kind == "full":
+        Path(value).touch()
         raise OutputError("disk: full", disk_full=True)
     if kind == "die":
         os._exit(7)
@@ -77,8 +83,9 @@ def test_what_fails_does_not_stop_the_others(tasks: ModuleType, jobs: int) -> No
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_nothing_is_begun_after_a_full_disk(tasks: ModuleType, jobs: int) -> None:
-    todo = ["full", *["double 1"] * 50]
+def test_nothing_is_begun_after_a_full_disk(tasks: ModuleType, tmp_path: Path, jobs: int) -> None:
+    began = tmp_path / "began"
+    todo = [f"full {began}", *[f"after {began}"] * 50]
     found = list(work_through(tasks.start, todo, jobs=jobs, report=ignore))
     assert (0, Failure("disk: full", final=True)) in found and len(found) < 51
 

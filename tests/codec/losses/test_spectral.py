@@ -71,9 +71,18 @@ def test_losses_are_float32_under_autocast() -> None:
     assert torch.equal(inside, outside)
 
 
-def test_waveform_loss_is_the_mean_absolute_difference() -> None:
+def test_waveform_loss_is_the_mean_absolute_difference_over_the_references_mean() -> None:
     value = WaveformLoss()(torch.tensor([[[0.5, -0.5]]]), torch.tensor([[[0.0, 0.5]]]))
-    assert value.total.item() == 0.75
+    assert value.total.item() == 0.75 / 0.25
+
+
+def test_waveform_loss_counts_quiet_and_loud_items_alike_and_bears_silence() -> None:
+    reference = torch.randn(1, 1, 400).repeat(2, 1, 1)
+    gains = torch.tensor([1.0, 0.1])[:, None, None]
+    both = WaveformLoss()(gains * 0.9 * reference, gains * reference)
+    assert both.total.item() == pytest.approx(0.1, rel=1e-4)
+    silent = WaveformLoss()(torch.full((1, 1, 400), 1e-3), torch.zeros(1, 1, 400))
+    assert silent.total.item() == pytest.approx(1.0, rel=1e-4)
 
 
 @pytest.mark.parametrize(
