@@ -11,14 +11,16 @@ from codec.errors import AudioError
 Source = str | os.PathLike[str] | BinaryIO
 
 NAMELESS = "audio data"  # what messages call a file object without a name
+_NAMES = {"<stdin>": "standard input", "<stdout>": "standard output"}
 _PEEK = 12
 
 
-def source_name(source: Any) -> str:
-    """What messages call a source: its path, or the name of a file object."""
+def source_name(source: Any, nameless: str = NAMELESS) -> str:
+    """What messages call a source: its path, or the name of a file object that has one."""
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source)
-    return str(getattr(source, "name", NAMELESS))
+    name = getattr(source, "name", None)  # a number, of a file that was opened by one
+    return _NAMES.get(name, name) if isinstance(name, str) else nameless
 
 
 class _UnderFFmpeg:

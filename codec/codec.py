@@ -58,6 +58,7 @@ class Codec:
         self.config = config
         self.fingerprint = known_fingerprint or fingerprint(config, tensors)
         self.tables = tables
+        self._config_text: str | None = None
         self._window = window_frames(self._autoencoder, self.frame_rate)
 
     @classmethod
@@ -74,9 +75,11 @@ class Codec:
         """
         file = read_model_file(path)
         try:
-            return cls(file.config, file.tensors, device, file.fingerprint, file.tables)
+            codec = cls(file.config, file.tensors, device, file.fingerprint, file.tables)
         except ModelFileError as error:
             raise ModelFileError(f"{path}: {error}") from None
+        codec._config_text = file.config_text
+        return codec
 
     def save(self, path: str | os.PathLike[str]) -> str:
         """Writes a model file with its tables, whole or not at all; returns its fingerprint.
@@ -85,7 +88,11 @@ class Codec:
             ModelFileError: the folder cannot be made or written, or the disk is full.
         """
         return write_model_file(
-            path, self.config, inference_tensors(self._autoencoder), self.tables
+            path,
+            self.config,
+            inference_tensors(self._autoencoder),
+            self.tables,
+            config_text=self._config_text,
         )
 
     @property

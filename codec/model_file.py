@@ -44,12 +44,14 @@ class ModelFile:
         config: the architecture.
         tensors: weights by name, on the CPU.
         fingerprint: 32 hex digits over both.
+        config_text: the config as the file has it, which a later Sotto may know more keys than.
         tables: for compact codes; None where the file has none.
     """
 
     config: ModelConfig
     tensors: dict[str, Tensor]
     fingerprint: str
+    config_text: str
     tables: EntropyTables | None = None
 
 
@@ -63,8 +65,18 @@ def write_model_file(
     config: ModelConfig,
     tensors: dict[str, Tensor],
     tables: EntropyTables | None = None,
+    *,
+    config_text: str | None = None,
 ) -> str:
     """Writes a model file; it appears under its name only when complete.
+
+    Args:
+        path: of the file, replaced if there.
+        config: the architecture.
+        tensors: weights by name.
+        tables: for compact codes.
+        config_text: of the file that the model was read from, if it was. Written as it is, it
+            keeps the fingerprint what it was, by which codes know their model.
 
     Returns:
         the model's fingerprint, 32 hex digits; `tables` have no part in it.
@@ -74,7 +86,7 @@ def write_model_file(
             file is left behind.
     """
     path = Path(path)
-    text = _config_text(config)
+    text = config_text or _config_text(config)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     digest = _digest(text, tensors)
     about = {"version": VERSION, "config": text, "fingerprint": digest}
@@ -122,7 +134,8 @@ def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
             f"{path}: its config has {error.error_count()} keys this version of Sotto does not "
             "know; update Sotto"
         ) from None
-    return ModelFile(config, tensors, digest, _tables(path, tables, about.get("tables")))
+    learnt = _tables(path, tables, about.get("tables"))
+    return ModelFile(config, tensors, digest, about["config"], learnt)
 
 
 def _tables(path: Path, tensors: dict[str, Tensor], expected: object) -> EntropyTables | None:

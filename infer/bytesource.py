@@ -3,6 +3,8 @@
 import io
 from typing import BinaryIO
 
+from codec.audio_files import source_name
+
 # What one read asks for, at the most and at the least where more than is needed does not wait.
 _MOST = 1 << 20
 _LEAST = 1 << 16
@@ -18,8 +20,7 @@ class ByteSource:
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        name = getattr(file, "name", None)
-        self.name = name if isinstance(name, str) else "the stream"
+        self.name = source_name(file, "the stream")
         self.position = 0
         self.size: int | None = None
         self._file = file

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from codec.errors import BitstreamError, SottoError
 from infer.bitstream import Header, Reader, Writer
 from infer.partial import Output, writing
+from infer.streams import open_seekable_input
 
 if TYPE_CHECKING:
     from infer.bitstream import Tables
@@ -99,8 +100,9 @@ def export_codes(
         the index, and the files that could not be read with the reasons; these are left out.
 
     Raises:
-        SottoError: no file can be read, or the target cannot be written.
+        SottoError: no file can be read, two have one name, or the target cannot be written.
     """
+    _check_different(sources)
     failed: list[tuple[Path, str]] = []
     with contextlib.ExitStack() as stack:
         # The index is written first and appears last.
@@ -109,7 +111,7 @@ def export_codes(
         collected = _Collected(array, n_quantizers)
         for number, (source, name) in enumerate(sources):
             try:
-                with open(source, "rb") as file:
+                with open_seekable_input(source) as file:
                     tables = _tables_of(file, tables_for)
                     collected.add(Reader(file, strict=True, tables=tables), name)
             except BitstreamError as error:
@@ -323,6 +325,18 @@ class _Collected:
                 "first N of each file"
             )
         return wanted
+
+
+def _check_different(sources: Sequence[tuple[Path, str]]) -> None:
+    """Refuses names that could not be told apart on the way back."""
+    taken: dict[PurePosixPath, Path] = {}
+    for source, name in sources:
+        first = taken.setdefault(PurePosixPath(name).with_suffix(""), source)
+        if first is not source:
+            raise SottoError(
+                f"{first} and {source} would both be {name} in the index: name a folder that "
+                "holds both"
+            )
 
 
 def _tables_of(file: BinaryIO, tables_for: Callable[[Header], "Tables | None"]) -> "Tables | None":

@@ -1,6 +1,7 @@
 """The commands `trim`, `cut`, `verify` and `info`: what is done to `.sc` files as they are."""
 
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +17,10 @@ from infer.options import (
     AUDIO_ENDINGS,
     CODED_ENDINGS,
     Codebooks,
+    EditJobs,
     Files,
     Force,
     InAndOut,
-    Jobs,
     Kbps,
     Model,
     Start,
@@ -28,9 +29,9 @@ from infer.options import (
     check_rate,
     split_paths,
 )
-from infer.planning import PIPE, Item, named_inputs, plan_outputs
-from infer.reporting import duration, fail, finish, show
-from infer.workers import Report, Work, system_error
+from infer.planning import Item, named_inputs, plan_outputs
+from infer.reporting import count, duration, fail, finish, show
+from infer.workers import Failure, Report, Work, system_error, work_through
 
 if TYPE_CHECKING:
     from codec.codec import Codec
@@ -45,7 +46,7 @@ def trim(
     kbps: Kbps = None,
     codebooks: Codebooks = None,
     model: Model = None,
-    jobs: Jobs = 1,
+    jobs: EditJobs = 1,
     force: Force = False,
 ) -> None:
     """Lower the bitrate of .sc files by dropping codebooks. Only compact files need the model."""
@@ -60,7 +61,7 @@ def cut(
     start: Start = 0.0,
     stop: Stop = None,
     model: Model = None,
-    jobs: Jobs = 1,
+    jobs: EditJobs = 1,
     force: Force = False,
 ) -> None:
     """Take a piece of .sc files, to whole frames. Only compact files need the model."""
@@ -68,56 +69,78 @@ def cut(
     _edit(paths, partial(_cut, start, stop), model, jobs, did="cut", force=force)
 
 
-def verify(paths: Files) -> None:
+def verify(paths: Files, jobs: EditJobs = 1) -> None:
     """Check every block of .sc files, without a model; exit code 1 if anything is wrong."""
-    from infer.edit import verify as check
-    from infer.streams import input_name, open_seekable_input
+    from infer.batch import progress_bar
+    from infer.streams import input_name
 
+    items = [Item(path, path) for path, _ in named_inputs(paths, endings=CODED_ENDINGS)]
+    found: dict[int, _Verified | Failure] = {}
+    with progress_bar("verifying", items) as report:
+        for number, result in work_through(_verifier, items, jobs=jobs, report=report):
+            found[number] = result
+            report(number, 1.0)
     failed: list[tuple[Path, str]] = []
-    for path, _ in named_inputs(paths, endings=CODED_ENDINGS):
-        try:
-            with open_seekable_input(path) as file:
-                found = check(file)
-        except SottoError as error:
-            failed.append((path, str(error)))
-            continue
-        except OSError as error:
-            failed.append((path, system_error(error)))
-            continue
-        frame_rate = found.header.frame_rate
-        wrong = [damage.describe(frame_rate) for damage in found.damaged]
-        if not (found.complete or wrong):
-            wrong.append("it is cut: its end is missing")
-        failed += [(path, line) for line in wrong]
-        if found.seconds is None:
-            held = f"{found.header.frames:,} frames"
+    for number, item in enumerate(items):
+        name, result = input_name(item.source), found[number]
+        if isinstance(result, Failure):
+            failed.append((Path(name), result.reason))
         else:
-            held = duration(found.seconds)
-        what = "version 0, which has no checksums" if found.header.version == 0 else "whole"
-        state = "damaged" if wrong else what
-        typer.echo(f"{input_name(path)}: {state}, {found.blocks:,} blocks, {held}")
+            typer.echo(f"{name}: {result.state}")
+            failed += [(Path(name), line) for line in result.wrong]
     if failed:
         fail(failed)
 
 
 def info(paths: Files, model: Model = None) -> None:
     """Say what files are: encoded, a model, or audio."""
+    from infer.streams import input_name, open_seekable_input
+
     endings = AUDIO_ENDINGS | CODED_ENDINGS | {".safetensors"}
-    if PIPE in paths:
-        raise SottoError("info reads files, not stdin")
     failed: list[tuple[Path, str]] = []
-    found = named_inputs(paths, endings=endings)
-    for path, _ in found:
+    for path, _ in named_inputs(paths, endings=endings):
         try:
-            rows = file_rows(path, model)
+            with open_seekable_input(path) as file:
+                rows = file_rows(file, path, model)
+                size = file.seek(0, os.SEEK_END)
         except SottoError as error:
-            failed.append((path, str(error)))
+            failed.append((Path(input_name(path)), str(error)))
         except OSError as error:
-            failed.append((path, system_error(error)))
+            failed.append((Path(input_name(path)), system_error(error)))
         else:
-            _show_rows([("file", str(path)), *rows, ("bytes", f"{path.stat().st_size:,}")])
+            _show_rows([("file", input_name(path)), *rows, ("bytes", f"{size:,}")])
     if failed:
         fail(failed)
+
+
+@dataclass(frozen=True)
+class _Verified:
+    """What is to be said of a file: how it is in short, and what is wrong with it."""
+
+    state: str
+    wrong: list[str]
+
+
+def _verifier() -> Work[Item, _Verified]:
+    return _verify
+
+
+def _verify(item: Item, report: Report) -> _Verified:
+    from infer.edit import verify as check
+    from infer.streams import open_seekable_input
+
+    with open_seekable_input(item.source) as file:
+        found = check(file)
+    wrong = [damage.describe(found.header.frame_rate) for damage in found.damaged]
+    if not (found.complete or wrong):
+        wrong.append("it is cut: its end is missing")
+    if found.seconds is None:
+        held = count(found.header.frames or 0, "frame")
+    else:
+        held = duration(found.seconds)
+    what = "version 0, which has no checksums" if found.header.version == 0 else "whole"
+    state = "damaged" if wrong else what
+    return _Verified(f"{state}, {count(found.blocks, 'block')}, {held}", wrong)
 
 
 @dataclass
@@ -185,7 +208,8 @@ class _Source:
         from infer.bitstream import Reader
 
         self.file, self.name, self._models = file, name, models
-        self.header = Reader(file).header
+        reader = Reader(file)
+        self.header, self.frames = reader.header, reader.frames
         file.seek(0)
 
     @property
@@ -227,6 +251,11 @@ def _cut(start: float, stop: float | None, source: _Source, target: BinaryIO) ->
     rate = source.frame_rate
     first = math.floor(start * rate + 1e-6)
     last = None if stop is None else math.ceil(stop * rate - 1e-6)
+    if source.frames is not None and first >= source.frames:
+        raise SottoError(
+            f"{source.name} ends at {source.frames / rate:.2f} s: there is nothing from "
+            f"{start:g} s on"
+        )
     return edit.cut(source.file, target, first, last, tables=source.tables)
 
 
@@ -234,7 +263,7 @@ def _edit(
     paths: list[Path],
     change: Callable[..., "Edited"],
     model: Path | None,
-    jobs: int | None,
+    jobs: int,
     *,
     did: str,
     force: bool,

@@ -1,10 +1,11 @@
 """What a file is, in rows of a name and a value: encoded, a model, or audio."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from codec.errors import SottoError
-from infer.reporting import duration
+from infer.planning import PIPE
+from infer.reporting import count, duration
 
 if TYPE_CHECKING:
     from infer.bitstream import Header, Reader
@@ -12,36 +13,38 @@ if TYPE_CHECKING:
 Rows = list[tuple[str, str]]
 
 
-def file_rows(path: Path, model: Path | None) -> Rows:
+def file_rows(file: BinaryIO, path: Path, model: Path | None) -> Rows:
     """What a file says of itself, read as little as that takes.
 
     Args:
+        file: open for reading bytes, at its start; can seek.
         path: of the file.
         model: which tells more of a `.sc` file of version 0, if there is one.
 
     Raises:
         SottoError: it is none of what Sotto knows, or cannot be read as that.
-        OSError: it cannot be opened.
+        OSError: it cannot be read.
     """
-    with open(path, "rb") as stream:
-        start = stream.read(9)
+    start = file.read(9)
+    file.seek(0)
     from infer.header import is_sc
 
     if is_sc(start):
-        return _rows_of_encoded(path, model)
+        return _rows_of_encoded(file, model)
     if start[8:] == b"{":  # safetensors: the length of a JSON header in 8 bytes, then the header
+        if path == PIPE:
+            raise SottoError("a model is read from a file, not from stdin")
         return _rows_of_model(path)
-    return _rows_of_audio(path)
+    return _rows_of_audio(file)
 
 
-def _rows_of_encoded(path: Path, model: Path | None) -> Rows:
+def _rows_of_encoded(file: BinaryIO, model: Path | None) -> Rows:
     from infer.bitstream import Reader
 
-    with open(path, "rb") as stream:
-        reader = Reader(stream)
-        header, complete, held = reader.header, reader.complete, None
-        if not complete:
-            held = _frames_before_the_cut(reader)
+    reader = Reader(file)
+    header, complete, held = reader.header, reader.complete, None
+    if not complete:
+        held = _frames_before_the_cut(reader)
     rows = [("kind", f"encoded speech, .sc version {header.version}")]
     if header.version == 0:
         rows += _rows_by_model(header, model)
@@ -75,7 +78,9 @@ def _rows_of_version_1(header: "Header") -> Rows:
         block = header.block_frames / header.frame_rate
         rows.append(("blocks", f"of {block:g} s, each with its checksum"))
     if header.source_rate is not None:
-        source = f"{header.source_rate:,} Hz, {header.source_channels} channels"
+        source = f"{header.source_rate:,} Hz"
+        if header.source_channels is not None:
+            source += f", {count(header.source_channels, 'channel')}"
         if header.source_samples is not None:
             source += f", {header.source_samples:,} samples"
         rows.append(("source", source))
@@ -124,10 +129,10 @@ def _rows_of_model(path: Path) -> Rows:
     return rows
 
 
-def _rows_of_audio(path: Path) -> Rows:
+def _rows_of_audio(file: BinaryIO) -> Rows:
     from codec.audio import probe
 
-    found = probe(path)
+    found = probe(file)
     return [
         ("kind", f"audio, {found.codec}"),
         ("duration", "unknown" if found.seconds is None else duration(found.seconds)),

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from codec.audio_ahead import decoded_ahead
 from codec.audio_writing import AudioWriter
 from codec.errors import AudioError, BitstreamError, SottoError
-from codec.resampling import resampled_length
 from infer.bitstream import Header, Reader, Writer, is_sc
 from infer.conversion import Conversion
-from infer.intake import TRAINED_LUFS, Channels, Intake, survey
+from infer.intake import TRAINED_LUFS, Channels, Intake, coded_length, survey
 from infer.outlet import Outlet
 from infer.planning import PIPE
 from infer.streams import input_name, open_input, open_output, size_of
@@ -228,7 +227,7 @@ def _header_before(codec: "Codec", intake: Intake, samples: int | None) -> Heade
     """What is known before encoding, of a source of so many samples if that is known."""
     info, frames = intake.reader.info, None
     if samples is not None:
-        length = resampled_length(samples, info.sample_rate, codec.sample_rate)
+        length = coded_length(samples, info.sample_rate, codec.sample_rate)
         frames = -(-length // codec.hop_length)
     return Header(
         version=1,

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from codec.audio import AudioReader, to_mono
 from codec.errors import AudioError
 from codec.loudness import Loudness
-from codec.resampling import resample_stream
+from codec.resampling import resample_stream, resampled_length
+from codec.wav_reading import missing_bytes
+from infer.header import MAX_CHANNELS
 from infer.planning import PIPE
 from infer.workers import Report
 
@@ -30,6 +32,8 @@ Channels = Literal["mono", "keep"]
 # keep theirs (EBU R 128). Training varies the level by -9 to 6 dB around it.
 TRAINED_LUFS = -23.0
 MAX_GAIN_DB = 40.0  # what is quieter than this allows for is noise rather than speech
+# Hz of a file: others are no audio's, and cost memory, or cannot be measured.
+MIN_RATE, MAX_RATE = 10, 768_000
 _PIECE_SECONDS = 2.0
 
 
@@ -65,14 +69,21 @@ class Intake:
         samples: read so far, of each channel of the file at its own rate.
 
     Raises:
-        AudioError: the file has no audio.
+        AudioError: the file has no audio, or of a rate or so many channels that no `.sc` file can
+            tell of it.
     """
 
     def __init__(self, source: Path, channels: Channels) -> None:
         self.reader = AudioReader(sys.stdin.buffer if source == PIPE else source)
+        try:
+            _check(self.reader)
+        except AudioError:
+            self.reader.close()
+            raise
         self.channels = 1 if channels == "mono" else self.reader.info.channels
         self.samples = 0
         self._piped = source == PIPE
+        self._source = source
 
     def __enter__(self) -> "Intake":
         return self
@@ -81,7 +92,7 @@ class Intake:
         self.reader.close()
 
     def waves(self, sample_rate: int, gain_db: float) -> Iterator[Samples]:
-        """All of it, resampled: float32 (channels, n) in [-1, 1].
+        """All of it, resampled: float32 (channels, n) in [-1, 1], `coded_length` samples.
 
         Raises:
             AudioError: it is empty, or holds NaN or infinite samples.
@@ -92,10 +103,15 @@ class Intake:
             pieces = (piece * gain for piece in pieces)
         if self.reader.info.sample_rate != sample_rate:
             pieces = resample_stream(pieces, self.reader.info.sample_rate, sample_rate)
-        yield from pieces
+        given = 0
+        for piece in pieces:
+            given += piece.shape[1]
+            yield piece
         if not self.samples:
             why = " (damaged)" if self.reader.damaged else ""
             raise AudioError(f"{self.reader.name}: holds no audio{why}")
+        if not given:
+            yield np.zeros((self.channels, 1), np.float32)  # as `coded_length` has it
 
     def problems(self) -> str | None:
         """What is wrong with the file, once it has been read; none: nothing that shows."""
@@ -104,6 +120,10 @@ class Intake:
         missing = (info.samples or 0) - self.samples if info.seeks_exactly else 0
         if missing > 0 and not self._piped:
             return f"damaged or cut: {missing:,} of {info.samples:,} samples are missing"
+        if info.codec.startswith("pcm_") and self._source.is_file():
+            with open(self._source, "rb") as file:
+                if missing := missing_bytes(file):
+                    return f"cut: {missing:,} bytes of its samples are missing"
         return f"damaged in {damaged} places, which were passed over" if damaged else None
 
     def share(self, expected: int | None) -> float:
@@ -127,6 +147,11 @@ class Intake:
             yield np.concatenate(waiting, axis=1)
 
 
+def coded_length(samples: int, source_rate: int, model_rate: int) -> int:
+    """Samples at the model's rate that stand for a source: one at least, if it has any."""
+    return max(min(samples, 1), resampled_length(samples, source_rate, model_rate))
+
+
 def survey(source: Path, channels: Channels, report: Report) -> Survey:
     """The first pass over a file.
 
@@ -135,11 +160,22 @@ def survey(source: Path, channels: Channels, report: Report) -> Survey:
     """
     with Intake(source, channels) as intake:
         rate = intake.reader.info.sample_rate
-        loudness, peak = Loudness(rate, intake.channels), 0.0
+        loudness = Loudness(rate, intake.channels)
         for wave in intake.waves(rate, 0.0):
             loudness.push(wave)
-            peak = max(peak, float(np.abs(wave).max()))
             report(intake.share(None))
         # Channels are coded one by one: what counts is one of them, not the sum of all.
         lufs = loudness.lufs() - 10 * math.log10(intake.channels)
-        return Survey(intake.samples, lufs, peak)
+        return Survey(intake.samples, lufs, loudness.peak)
+
+
+def _check(reader: AudioReader) -> None:
+    rate, channels = reader.info.sample_rate, reader.info.channels
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise AudioError(
+            f"{reader.name}: {rate:,} Hz cannot be encoded ({MIN_RATE} to {MAX_RATE:,} can)"
+        )
+    if channels > MAX_CHANNELS:
+        raise AudioError(
+            f"{reader.name}: {channels} channels cannot be encoded (up to {MAX_CHANNELS} can)"
+        )

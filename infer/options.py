@@ -68,6 +68,7 @@ Jobs = Annotated[
     int | None,
     typer.Option(min=1, help="Processes; else one a core, if there are files enough."),
 ]
+EditJobs = Annotated[int, typer.Option("--jobs", min=1, help="Processes.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace outputs that are there.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse damaged files.")]
 Kbps = Annotated[float | None, typer.Option(help="Bitrate of a channel.")]

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec.errors import BitstreamError
-from codec.resampling import resample_stream, resampled_length
+from codec.resampling import resample_stream
 from infer.header import Header
+from infer.intake import MAX_RATE, coded_length
 
 Samples = NDArray[np.float32]
-
-MAX_RATE = 768_000  # Hz; a header that claims more would cost memory, and is no audio's
 
 
 class Outlet:
@@ -131,7 +130,7 @@ class Outlet:
         coded = header.frames * self._hop
         if header.source_samples is None or header.source_rate is None:
             return coded
-        length = resampled_length(header.source_samples, header.source_rate, self._model_rate)
+        length = coded_length(header.source_samples, header.source_rate, self._model_rate)
         return min(coded, length)
 
     def _length(self, end: int) -> int:

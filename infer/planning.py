@@ -106,7 +106,7 @@ def named_inputs(sources: Sequence[Path], *, endings: Collection[str]) -> list[t
         below = list(_below(source, endings, None, len(sources)))
         if not below:
             raise SottoError(f"{source}: no files found (looked for {' '.join(sorted(endings))})")
-        files += [(path, name.as_posix()) for path, name in below]
+        files += [(path, "stdin" if path == PIPE else name.as_posix()) for path, name in below]
     return files
 
 

@@ -49,9 +49,14 @@ def fail(failed: Sequence[tuple[Path, str]]) -> None:
     raise typer.Exit(1)
 
 
-def files(count: int) -> str:
+def files(number: int) -> str:
     """A number of files."""
-    return f"{count:,} file" if count == 1 else f"{count:,} files"
+    return count(number, "file")
+
+
+def count(number: int, what: str) -> str:
+    """A number of something, whose plural takes an s."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def duration(seconds: float) -> str:
@@ -83,7 +88,7 @@ def _say_one(item: Item, done: Conversion, *, speed: bool) -> None:
     typer.echo(f"{item.target}: {sizes}")
     line = f"{duration(done.seconds)} of audio"
     line += f" at {done.kbps:g} kbps" if done.kbps else ""
-    line += f" ({done.n_quantizers} codebooks"
+    line += f" ({count(done.n_quantizers, 'codebook')}"
     line += f", {done.channels} channels)" if done.channels > 1 else ")"
     if speed:
         line += f", in {duration(done.elapsed)}: {done.speed:.1f} times real time"

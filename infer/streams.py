@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from infer.bytesource import is_seekable
 from infer.partial import Output, writing
 from infer.planning import PIPE
 
@@ -24,15 +25,15 @@ def open_input(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def open_seekable_input(path: Path) -> Iterator[BinaryIO]:
-    """A file to read, or what stdin gives until its end, put on disk."""
-    if path == PIPE:
+    """A file to read; what stdin, or another pipe, gives until its end is put on disk."""
+    with open_input(path) as file:
+        if path != PIPE and is_seekable(file):
+            yield file
+            return
         with tempfile.TemporaryFile() as whole:
-            shutil.copyfileobj(sys.stdin.buffer, whole)
+            shutil.copyfileobj(file, whole)
             whole.seek(0)
             yield whole
-    else:
-        with open(path, "rb") as file:
-            yield file
 
 
 @contextlib.contextmanager

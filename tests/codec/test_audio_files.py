@@ -3,6 +3,8 @@
 import errno
 import io
 import os
+import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -29,6 +31,14 @@ def test_names() -> None:
     assert source_name(Path("a.wav")) == "a.wav"
     assert source_name(Pipe()) == "pipe"
     assert source_name(io.BytesIO()) == "audio data"
+    with tempfile.TemporaryFile() as nameless:  # its name is a number where it has one
+        assert source_name(nameless) in ("audio data", nameless.name)
+
+
+def test_standard_streams_are_called_that_in_messages() -> None:
+    assert sys.__stdin__ is not None and sys.__stdout__ is not None
+    assert source_name(sys.__stdin__.buffer) == "standard input"
+    assert source_name(sys.__stdout__.buffer) == "standard output"
 
 
 def test_a_pipe_is_read_once_and_whole() -> None:

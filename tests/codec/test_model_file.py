@@ -7,6 +7,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from codec.building import build_autoencoder, inference_tensors
+from codec.codec import Codec
 from codec.config_model import ModelConfig, QuantizerConfig, SEANetConfig
 from codec.errors import ModelFileError
 from codec.model_file import read_model_file, write_model_file
@@ -54,6 +55,19 @@ def test_tables_are_no_part_of_the_model(path, tensors):
     assert read_model_file(path).fingerprint == digest
     assert read_model_file(bare).fingerprint == digest
     assert read_model_file(bare).tables is None
+
+
+def test_a_model_of_an_older_sotto_keeps_its_fingerprint_with_tables(tensors, tmp_path):
+    """Its config lacks keys that have come since; its codes must stay its own."""
+    old = tmp_path / "old.safetensors"
+    older = CONFIG.model_dump(mode="json")
+    del older["causal"]
+    digest = write_model_file(old, CONFIG, tensors, config_text=json.dumps(older))
+    assert digest != write_model_file(tmp_path / "new.safetensors", CONFIG, tensors)
+    codec = Codec.load(old)
+    codec.tables = TABLES
+    assert codec.save(old) == codec.fingerprint == digest
+    assert Codec.load(old).fingerprint == digest and Codec.load(old).tables is not None
 
 
 def test_a_model_without_tables_is_written_as_ever(path, tensors):

@@ -145,7 +145,7 @@ def test_an_impossible_rate_names_the_possible_ones(
         pytest.param("trim {sc} out.sc --kbps 4.8", "possible: 1.2, 2.4, 3.6", id="trim-to-more"),
         pytest.param("trim {sc} out.sc --codebooks 9", "has 3 codebooks", id="trim-to-9"),
         pytest.param("trim {wav} out.sc --codebooks 1", "not a .sc", id="trim-audio"),
-        pytest.param("cut {sc} out.sc --from 5", "no frames", id="cut-beyond"),
+        pytest.param("cut {sc} out.sc --from 5", "ends at 1.00 s", id="cut-beyond"),
         pytest.param("verify {wav}", "in.wav is not a .sc", id="verify-audio"),
         pytest.param("verify {folder}", "no files found", id="verify-nothing"),
         pytest.param("codes {sc} out.csv", ".npy", id="codes-to-csv"),

@@ -204,3 +204,29 @@ def test_an_array_is_as_numpy_would_write_it(values: dict[str, np.ndarray], tmp_
 def test_reading_an_index_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(SottoError, match="cannot be read"):
         codes.read_index(tmp_path / "x.npy")
+
+
+def test_two_files_of_one_name_are_refused(values: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """They could not be told apart on the way back."""
+    twin = tmp_path / "twin" / "a.sc"
+    twin.parent.mkdir()
+    twin.write_bytes((tmp_path / "in" / "a.sc").read_bytes())
+    out = sotto("codes", tmp_path / "in" / "a.sc", twin, tmp_path / "all.npy", code=1)
+    assert "would both be a.sc" in " ".join(out.split())
+    assert not (tmp_path / "all.npy").exists()
+    sotto("codes", tmp_path / "in", tmp_path / "twin", tmp_path / "all.npy")
+    sotto("codes", tmp_path / "all.npy", tmp_path / "back")
+    assert (tmp_path / "back" / "in" / "a.sc").is_file()
+    assert (tmp_path / "back" / "twin" / "a.sc").is_file()
+
+
+def test_codes_are_taken_from_stdin(values: dict[str, np.ndarray], tmp_path: Path) -> None:
+    coded = (tmp_path / "in" / "b.sc").read_bytes()
+    arguments = ["codes", "-", str(tmp_path / "one.npy")]
+    assert CliRunner().invoke(cli.app, arguments, input=coded).exit_code == 0
+    array = np.load(tmp_path / "one.npy")
+    assert np.array_equal(array[:70], values["b.sc"][0].T)
+    sotto("codes", tmp_path / "one.npy", tmp_path / "back")
+    with open(tmp_path / "back" / "stdin.sc", "rb") as file:
+        (block,) = bitstream.Reader(file, strict=True).blocks()
+    assert block.codes is not None and np.array_equal(block.codes, values["b.sc"])

@@ -355,3 +355,27 @@ def test_a_named_pipe_is_read_once(codec: Codec, wav: Wav, tmp_path: Path) -> No
     feeder.join()
     files.encode_file(codec, source, tmp_path / "file.sc", n_quantizers=2, target_lufs=None)
     assert (tmp_path / "pipe.sc").read_bytes() == (tmp_path / "file.sc").read_bytes()
+
+
+def test_a_single_sample_comes_back(codec: Codec, wav: Wav, tmp_path: Path) -> None:
+    """At the model's rate it is less than half a sample."""
+    coded, back = tmp_path / "in.sc", tmp_path / "out.wav"
+    done = files.encode_file(codec, wav("in.wav", 1, sample_rate=44_100), coded, n_quantizers=2)
+    assert done.frames == 1
+    for restore, rate in ((True, 44_100), (False, 8000)):
+        files.decode_file(codec, coded, back, restore=restore)
+        assert audio.read(back)[0].shape == (1, 1) and audio.read(back)[1] == rate
+
+
+def test_a_wav_file_that_is_cut_is_told(codec: Codec, wav: Wav, tmp_path: Path) -> None:
+    """FFmpeg takes what there is for all."""
+    source, target = wav("in.wav", 8000), tmp_path / "in.sc"
+    assert not files.encode_file(codec, source, target, n_quantizers=2).warnings
+    source.write_bytes(source.read_bytes()[:-6000])
+    done = files.encode_file(codec, source, target, n_quantizers=2)
+    assert done.seconds == 5000 / 8000
+    assert done.warnings == (f"{source}: cut: 6,000 bytes of its samples are missing",)
+    before = target.read_bytes()
+    with pytest.raises(AudioError, match="6,000 bytes"):
+        files.encode_file(codec, source, target, n_quantizers=2, strict=True)
+    assert target.read_bytes() == before

@@ -6,8 +6,18 @@ import pytest
 
 from codec import audio
 from codec.audio_writing import AudioWriter
+from codec.errors import AudioError
 from codec.loudness import Loudness
-from infer.intake import MAX_GAIN_DB, TRAINED_LUFS, Channels, Intake, Survey, survey
+from infer.intake import (
+    MAX_GAIN_DB,
+    MAX_RATE,
+    TRAINED_LUFS,
+    Channels,
+    Intake,
+    Survey,
+    coded_length,
+    survey,
+)
 
 Wav = Callable[..., Path]
 
@@ -105,3 +115,26 @@ def test_pieces_are_the_whole_file_resampled(wav: Wav, channels: Channels, rows:
         for _ in intake.waves(16_000, 0.0):
             pass
         assert intake.samples == 100_001 and intake.share(None) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "reason"),
+    [
+        pytest.param(1, 1, "1 Hz", id="slow"),
+        pytest.param(MAX_RATE + 1, 1, "768,001 Hz", id="fast"),
+        pytest.param(8000, 256, "256 channels", id="wide"),
+    ],
+)
+def test_what_no_file_can_hold_is_refused_by_its_name(
+    wav: Wav, rate: int, channels: int, reason: str
+) -> None:
+    source = wav("odd.wav", 20, sample_rate=rate, channels=channels)
+    with pytest.raises(AudioError, match=rf"odd\.wav: {reason} cannot be encoded"):
+        Intake(source, "mono")
+
+
+@pytest.mark.parametrize(("samples", "length"), [(1, 1), (2, 1), (3, 1), (5, 2), (44_100, 16_000)])
+def test_the_least_audio_is_a_sample(wav: Wav, samples: int, length: int) -> None:
+    wave = taken(wav("x.wav", samples, sample_rate=44_100), "keep", 0.0)
+    assert wave.shape == (1, length) and length == coded_length(samples, 44_100, 16_000)
+    assert coded_length(0, 44_100, 16_000) == 0

@@ -119,6 +119,6 @@ def test_an_input_that_would_be_its_own_output_is_refused(tree: Path) -> None:
 def test_inputs_have_names_that_tell_them_apart() -> None:
     found = named_inputs([Path("in"), Path("a.wav")], endings=ENDINGS)
     assert [name for _, name in found] == ["in/1.wav", "in/sub/2.MP3", "a.wav"]
-    assert named_inputs([PIPE], endings=ENDINGS) == [(PIPE, "-")]
+    assert named_inputs([PIPE], endings=ENDINGS) == [(PIPE, "stdin")]
     with pytest.raises(SottoError, match="is not there"):
         named_inputs([Path("gone")], endings=ENDINGS)
