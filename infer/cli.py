@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 from codec.errors import SottoError
 from infer.commands_audio import decode, encode
 from infer.commands_codes import codes
+from infer.commands_export import export
 from infer.commands_model import evaluate, schema, tables
 from infer.commands_sc import cut, info, trim, verify
 from infer.partial import NoReaderError
@@ -61,7 +62,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (encode, decode, info, trim, cut, verify, codes, evaluate, tables, schema):
+for command in (encode, decode, info, trim, cut, verify, codes, evaluate, tables, export, schema):
     app.command()(command)
 
 

@@ -1,0 +1,46 @@
+"""The command `export`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from codec.errors import SottoError
+from infer.options import Force
+
+
+class Format(StrEnum):
+    """What a model can be exported to."""
+
+    ONNX = "onnx"
+
+
+def export(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .safetensors file.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
+    format: Annotated[Format, typer.Option(help="Of the files.")] = Format.ONNX,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Add files in 8 bits; see --calibrate.")
+    ] = False,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Speech by which to choose the ranges of 8 bits."),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Write a model as ONNX files that run without PyTorch, checked against it."""
+    if int8 != (calibrate is not None):
+        raise SottoError("8 bits need speech to choose ranges by: --int8 --calibrate FOLDER")
+    try:
+        from infer.export import export as write
+        from infer.export_int8 import calibration_waves
+    except ImportError as error:
+        raise SottoError(f"{error.name} is missing: pip install 'sotto[export]'") from None
+    from infer.models import load_model
+
+    codec = load_model(model)
+    waves = [] if calibrate is None else calibration_waves(codec, calibrate)
+    card = write(codec, target, calibration=waves, replace=force, report=typer.echo)
+    kind = "streams and whole signals" if card.causal else "whole signals alone: it looks ahead"
+    typer.echo(f"{target}: model {card.fingerprint} for {kind}")

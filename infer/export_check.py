@@ -1,0 +1,177 @@
+"""Whether exported files say what PyTorch says, on signals that reach every part of a network."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from codec.codec import Codec
+from codec.errors import SottoError
+from codec.nn.autoencoder import Autoencoder
+from codec.nn.codebook import VectorQuantizer
+from infer.export_layers import autoencoder_of
+from infer.runtime.session import Array, Session, State
+
+Wave = NDArray[np.float32]
+Codes = NDArray[np.int64]
+
+# Rounding is 1e-7 to 1e-5 of the largest value, depending on how a network amplifies it.
+_LARGEST_DIFFERENCE = 1e-4
+# Two rows are as good as equally near if their squared distances differ by less than this part of
+# ‖x‖² + ‖e‖²: what rounding in the network before leaves open.
+_TIE = 1e-4
+# Frames a push, again and again.
+_CUTS = (1, 1, 2, 1, 5, 3, 8, 1, 17, 4)
+_FRAMES = 64
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far an encoder's or decoder's file agrees with PyTorch.
+
+    Attributes:
+        compared: codes or samples.
+        ties: codes that differ where two rows are as good as equally near, and those after them.
+        largest_difference: of samples and states, relative to the largest of them.
+    """
+
+    compared: int
+    ties: int
+    largest_difference: float
+
+
+def probe_waves(codec: Codec, seed: int = 0) -> list[Wave]:
+    """Noise, and something like speech: pitch pulses with pauses, loud and quiet, (samples,)."""
+    samples, rate = _FRAMES * codec.hop_length, codec.sample_rate
+    generator = np.random.default_rng(seed)
+    time = np.arange(samples) / rate
+    noise = generator.standard_normal(samples)
+    pitch = np.cumsum(120 + 40 * np.sin(2 * np.pi * 2 * time)) / rate
+    voice = sum(np.cos(2 * np.pi * k * pitch) / k for k in range(1, 12)) + 0.05 * noise
+    syllables = np.sin(2 * np.pi * 3 * time).clip(0) * np.linspace(0.02, 1, samples)
+    return [(0.1 * noise).astype(np.float32), (0.1 * syllables * voice).astype(np.float32)]
+
+
+def check_encoder(codec: Codec, session: Session, waves: Sequence[Wave]) -> Agreement:
+    """Compares codes with `Codec.encode`.
+
+    Raises:
+        SottoError: they differ where rounding cannot be why, or states depend on the cutting.
+    """
+    ties, compared, difference = 0, 0, 0.0
+    for wave in waves:
+        expected = codec.encode(wave).cpu().numpy()
+        found, change = _run(session, wave[None, None], codec.hop_length)
+        ties += _count_ties(codec, session.file.name, wave, expected, found[0])
+        compared += expected.size
+        difference = max(difference, change)
+    return _agreement(session, compared, ties, difference)
+
+
+def check_decoder(codec: Codec, session: Session, codes: Sequence[Codes]) -> Agreement:
+    """Compares waves with `Codec.decode`, of all codebooks and of fewer.
+
+    Raises:
+        SottoError: they differ by more than rounding, or states depend on the cutting.
+    """
+    compared, difference = 0, 0.0
+    for item in codes:
+        for n_quantizers in sorted({1, -(-codec.n_quantizers // 2), codec.n_quantizers}):
+            used = item.copy()
+            used[n_quantizers:] = -1
+            expected = codec.decode(item[:n_quantizers]).cpu().numpy()
+            found, change = _run(session, used[None], 1)
+            difference = max(difference, change, relative_difference(expected, found[0, 0]))
+            compared += expected.size
+    return _agreement(session, compared, 0, difference)
+
+
+def relative_difference(expected: Array, found: Array) -> float:
+    """The largest, relative to the largest value; infinite for other shapes or NaN."""
+    if expected.shape != found.shape:
+        return float("inf")
+    if not expected.size:
+        return 0.0
+    difference = float(np.abs(expected - found).max()) / max(float(np.abs(expected).max()), 1e-9)
+    return difference if np.isfinite(difference) else float("inf")
+
+
+def run_in_pieces(
+    session: Session, x: Array, frame: int, cuts: Sequence[int]
+) -> tuple[Array, State]:
+    """A signal (batch, ..., frames * frame) in pieces of so many frames, over and over."""
+    state = session.initial_state(x.shape[0])
+    parts, start = [], 0
+    for frames in itertools.cycle(cuts):
+        if start >= x.shape[-1]:
+            break
+        piece = np.ascontiguousarray(x[..., start : start + frames * frame])
+        y, state = session.step(piece, state)
+        parts.append(y)
+        start += frames * frame
+    return np.concatenate(parts, axis=-1), state
+
+
+def _run(session: Session, x: Array, frame: int) -> tuple[Array, float]:
+    """What a file makes of a signal, and by how much its states depend on the cutting."""
+    if not session.file.streaming:
+        return session.step(x)[0], 0.0
+    y, state = run_in_pieces(session, x, frame, _CUTS)
+    _, other = run_in_pieces(session, x, frame, (_FRAMES,))
+    pairs = zip(other, state, strict=True)
+    return y, max((relative_difference(a, b) for a, b in pairs), default=0.0)
+
+
+def _agreement(session: Session, compared: int, ties: int, difference: float) -> Agreement:
+    if difference > _LARGEST_DIFFERENCE:
+        raise SottoError(
+            f"{session.file.name} differs from PyTorch by {difference:.2g} of the largest value: "
+            "not exported"
+        )
+    return Agreement(compared, ties, difference)
+
+
+def _count_ties(codec: Codec, name: str, wave: Wave, expected: Codes, found: Codes) -> int:
+    """Codes that differ; raises SottoError unless each frame's first one is a tie."""
+    if expected.shape != found.shape:
+        raise SottoError(f"{name} gives codes {found.shape} for {expected.shape}: not exported")
+    frames = np.flatnonzero((expected != found).any(axis=0))
+    if not len(frames):
+        return 0
+    autoencoder = autoencoder_of(codec)
+    with torch.inference_mode():
+        latent = autoencoder.encoder(torch.from_numpy(wave)[None, None].to(codec.device))[0]
+        for frame in frames:
+            if not _is_tie(autoencoder, latent[:, frame], expected[:, frame], found[:, frame]):
+                raise SottoError(
+                    f"{name} gives other codes than PyTorch in frame {frame}: not exported"
+                )
+    return int((expected != found).sum())
+
+
+def _is_tie(
+    autoencoder: Autoencoder, residual: torch.Tensor, expected: Codes, found: Codes
+) -> bool:
+    """Whether at the first code that differs both rows are as good as equally near."""
+    for layer, a, b in zip(autoencoder.quantizer.layers(), expected, found, strict=True):
+        if a == b:
+            residual = residual - layer.decode(torch.tensor(int(a), device=residual.device))
+            continue
+        rows = layer.rows()[[int(a), int(b)]]
+        x = _entered(layer, residual)
+        distances = (rows - x).square().sum(dim=1)
+        size = x.square().sum() + rows.square().sum(dim=1).max()
+        return bool((distances[0] - distances[1]).abs() <= _TIE * size)
+    return True
+
+
+def _entered(layer: VectorQuantizer, residual: torch.Tensor) -> torch.Tensor:
+    """A residual (dimension,) in the space of a codebook's rows."""
+    if layer.project_in is None:
+        return residual
+    x = layer.project_in(residual)
+    return F.normalize(x, dim=-1) if layer.l2_normalize else x

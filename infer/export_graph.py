@@ -1,0 +1,223 @@
+"""Writing an ONNX graph node by node, with what comes before a piece of signal as a choice.
+
+Signals lie time-major here, (batch, time, channels): then a convolution over few frames is one
+matrix product over windows that are slices put side by side, folding a stride into channels copies
+nothing, and the only product of a layer is a MatMul, which runs in int8 as well as in fp32.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from infer.runtime.card import StateTensor
+
+OPSET = 20
+IR_VERSION = 9
+
+Array = NDArray[Any]
+
+# Weights leave a bit unused: where a processor has no instructions for products of bytes, ONNX
+# Runtime adds two of them in 16 bits, and 2 * 255 * 64 still fits. (Unsigned weights would be safe
+# with all 8 bits, but take up to a third longer where there are such instructions.)
+_WEIGHT_MAX = 64
+
+_TO_THE_END = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Of a tensor in 8 bits: value = scale * (integer - zero_point), integers 0 ... 255."""
+
+    scale: float
+    zero_point: int
+
+
+class Graph:
+    """An ONNX graph under construction; values are known by their names.
+
+    Attributes:
+        states: what the graph remembers, in order; none for whole signals.
+        products: of each matrix product that may run in int8, what is multiplied.
+    """
+
+    def __init__(
+        self, name: str, *, streaming: bool, scales: Sequence[Scale] | None = None
+    ) -> None:
+        """`streaming`: pieces follow their state, instead of zeros. `scales`: see `product`."""
+        self.name = name
+        self.states: list[StateTensor] = []
+        self.products: list[str] = []
+        self._streaming = streaming
+        self._scales = scales
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[tuple[bytes, str, tuple[int, ...]], str] = {}
+        self._initializers: list[TensorProto] = []
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._counts: dict[str, int] = {}
+
+    def input(self, name: str, dtype: int, shape: Sequence[str | int]) -> str:
+        """A value that comes from outside; text in `shape` names an axis of any length."""
+        self._inputs.append(helper.make_tensor_value_info(name, dtype, list(shape)))
+        return name
+
+    def output(self, name: str, value: str, dtype: int, shape: Sequence[str | int]) -> None:
+        """Gives a value out under a name."""
+        self._nodes.append(helper.make_node("Identity", [value], [name], name=f"out_{name}"))
+        self._outputs.append(helper.make_tensor_value_info(name, dtype, list(shape)))
+
+    def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Adds a node with one output, whose name is returned; "" stands for an input left out."""
+        output = self._name(operator.lower())
+        self._nodes.append(
+            helper.make_node(operator, list(inputs), [output], name=output, **attributes)
+        )
+        return output
+
+    def constant(self, array: Array | np.generic, name: str = "constant") -> str:
+        """A constant; the same one twice is kept once."""
+        array = np.ascontiguousarray(array)
+        key = (array.tobytes(), array.dtype.str, array.shape)
+        if key not in self._constants:
+            self._constants[key] = self._name(name)
+            self._initializers.append(numpy_helper.from_array(array, self._constants[key]))
+        return self._constants[key]
+
+    def integers(self, *values: int) -> str:
+        """A list of int64, such as a shape."""
+        return self.constant(np.array(values, np.int64), "integers")
+
+    def reshape(self, x: str, *shape: int) -> str:
+        """0 keeps an axis, -1 is what is left."""
+        return self.node("Reshape", x, self.integers(*shape))
+
+    def slice(self, x: str, start: int, stop: int | None, axis: int = 1) -> str:
+        """As in Python: negative from the end, None to the end."""
+        end = _TO_THE_END if stop is None else stop
+        return self.node("Slice", x, self.integers(start), self.integers(end), self.integers(axis))
+
+    def join(self, *parts: str, axis: int) -> str:
+        """Parts one after the other along an axis."""
+        return parts[0] if len(parts) == 1 else self.node("Concat", *parts, axis=axis)
+
+    def after(self, x: str, frames: int, channels: int, *, following: int = 0) -> str:
+        """`x` (batch, time, channels) with the `frames` before it; `following` zeros after it.
+
+        What lies before is the state, or zeros for whole signals.
+        """
+        if not self._streaming:
+            if not frames and not following:
+                return x
+            return self.node("Pad", x, self.integers(0, frames, 0, 0, following, 0))
+        if following:
+            raise ValueError("a layer that reads the future cannot be streamed")
+        if not frames:
+            return x
+        index = len(self.states)
+        state = StateTensor(f"state_{index:02}", f"next_state_{index:02}", frames, channels)
+        self.states.append(state)
+        shape = ("batch", frames, channels)
+        self.input(state.name, TensorProto.FLOAT, shape)
+        joined = self.join(state.name, x, axis=1)
+        self._nodes.append(
+            helper.make_node(
+                "Slice",
+                [joined, self.integers(-frames), self.integers(_TO_THE_END), self.integers(1)],
+                [state.next_name],
+                name=state.next_name,
+            )
+        )
+        self._outputs.append(
+            helper.make_tensor_value_info(state.next_name, TensorProto.FLOAT, list(shape))
+        )
+        return joined
+
+    def windows(self, x: str, taps: int, dilation: int = 1, newest: str | None = None) -> str:
+        """(batch, time + (taps - 1) * dilation, channels) -> (batch, time, taps * channels).
+
+        `newest` is what the last tap sees, if `x` was made of it: one slice less.
+        """
+        last = (taps - 1) * dilation
+        if not last:
+            return x
+        parts = [self.slice(x, tap * dilation, tap * dilation - last) for tap in range(taps - 1)]
+        return self.join(*parts, newest or self.slice(x, last, None), axis=2)
+
+    def product(
+        self,
+        x: str,
+        matrix: Array,
+        bias: Array | None = None,
+        *,
+        taps: int = 1,
+        dilation: int = 1,
+        newest: str | None = None,
+        exact: bool = False,
+    ) -> str:
+        """Multiplies windows over x by a constant (inputs, outputs) and adds a bias (outputs,).
+
+        In int8 if there are `scales`, one a product, unless it has to be `exact`: `x` then has 8
+        bits on its scale, and weights have a scale for every output. For `taps`, `dilation` and
+        `newest` see `windows`.
+        """
+        if exact or self._scales is None:
+            windows = self.windows(x, taps, dilation, newest)
+            y = self.node("MatMul", windows, self.constant(matrix, "weight"))
+        else:
+            scale = self._scales[len(self.products)]
+            y = self._product_in_int8(x, matrix, scale, taps, dilation)
+        if not exact:
+            self.products.append(x)
+        return y if bias is None or not bias.any() else self.node("Add", y, self.constant(bias))
+
+    def _product_in_int8(
+        self, x: str, matrix: Array, scale: Scale, taps: int, dilation: int
+    ) -> str:
+        integers, scales = quantize_weights(matrix)
+        levels = (
+            self.constant(np.float32(scale.scale)),
+            self.constant(np.uint8(scale.zero_point)),
+        )
+        # Windows are made of bytes: a quarter of the copying.
+        windows = self.windows(self.node("QuantizeLinear", x, *levels), taps, dilation)
+        weights = self.node(
+            "DequantizeLinear",
+            self.constant(integers, "weight"),
+            self.constant(scales),
+            self.constant(np.zeros(len(scales), np.int8)),
+            axis=1,
+        )
+        return self.node("MatMul", self.node("DequantizeLinear", windows, *levels), weights)
+
+    def model(self, metadata: Mapping[str, str]) -> bytes:
+        """The finished graph as a checked ONNX file."""
+        graph = helper.make_graph(
+            self._nodes, self.name, self._inputs, self._outputs, self._initializers
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="sotto",
+        )
+        helper.set_model_props(model, dict(metadata))
+        onnx.checker.check_model(model)
+        serialized: bytes = model.SerializeToString()
+        return serialized
+
+    def _name(self, kind: str) -> str:
+        number = self._counts.get(kind, 0)
+        self._counts[kind] = number + 1
+        return f"{kind}_{number}"
+
+
+def quantize_weights(matrix: Array) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """(inputs, outputs) as integers -64 ... 64, and one scale an output."""
+    largest = np.maximum(np.abs(matrix).max(axis=0), 1e-12).astype(np.float32)
+    scales = largest / np.float32(_WEIGHT_MAX)
+    return np.rint(matrix / scales).clip(-_WEIGHT_MAX, _WEIGHT_MAX).astype(np.int8), scales

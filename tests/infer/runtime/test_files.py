@@ -1,0 +1,92 @@
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codec import audio
+from codec.codec import Codec
+from codec.errors import AudioError, BitstreamError
+from infer.bitstream import Reader, write
+from infer.files import decode_file
+from infer.runtime import Codec as LightCodec
+from infer.runtime import decode_sc, encode_sc
+
+
+def noise(*shape: int) -> np.ndarray:
+    return 0.1 * np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def decoded(light: LightCodec, source: Path | io.BytesIO) -> np.ndarray:
+    return np.concatenate(list(decode_sc(light, source)), axis=1)
+
+
+@pytest.mark.parametrize("samples", [1, 40, 8000, 20011])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_files_come_back_at_their_length(
+    samples: int, channels: int, codec: Codec, light: LightCodec, tmp_path: Path
+) -> None:
+    wave = noise(channels, samples)
+    pieces = [wave[:, i : i + 777] for i in range(0, samples, 777)]
+    header = encode_sc(light, pieces, tmp_path / "x.sc", n_quantizers=2, channels=channels)
+    assert (header.source_samples, header.frames) == (samples, -(-samples // 40))
+    found = decoded(light, tmp_path / "x.sc")
+    assert found.shape == wave.shape
+    # The same codes as PyTorch's, and the files of both are each other's.
+    with open(tmp_path / "x.sc", "rb") as file:
+        codes = np.concatenate([b.codes for b in Reader(file).blocks()], axis=2)
+    np.testing.assert_array_equal(codes, codec.encode(wave[:, None], 2).numpy())
+    decode_file(codec, tmp_path / "x.sc", tmp_path / "x.wav")
+    spoken, _ = audio.read(tmp_path / "x.wav")
+    np.testing.assert_allclose(found.clip(-1, 1), spoken, atol=1e-4)
+
+
+def test_the_models_own_rate_is_the_default(light: LightCodec) -> None:
+    header = encode_sc(light, [noise(1, 100)], io.BytesIO())
+    assert header.n_quantizers == light.n_quantizers_for(light.default_kbps)
+
+
+def test_version_0_is_read(codec: Codec, light: LightCodec) -> None:
+    codes = np.random.default_rng(0).integers(64, size=(3, 20)).astype(np.uint16)
+    file = io.BytesIO()
+    write(file, codes, bits=6, fingerprint=codec.fingerprint)
+    found = decoded(light, io.BytesIO(file.getvalue()))
+    np.testing.assert_allclose(found[0], light.decode(codes), atol=1e-6)
+
+
+def test_damaged_blocks_are_silent(light: LightCodec) -> None:
+    file = io.BytesIO()
+    encode_sc(light, [noise(1, 40 * 800)], file, n_quantizers=4)
+    content = bytearray(file.getvalue())
+    whole = decoded(light, io.BytesIO(bytes(content)))[0].reshape(-1, 8000)
+    content[len(content) // 2] ^= 255
+    found = decoded(light, io.BytesIO(bytes(content)))[0].reshape(-1, 8000)
+    silent = [not block.any() for block in found]
+    assert silent.count(True) == 1
+    first = silent.index(True)
+    np.testing.assert_array_equal(found[:first], whole[:first])
+    # What follows begins anew, and is itself again once that has passed the receptive field.
+    np.testing.assert_allclose(found[first + 1 :, 4000:], whole[first + 1 :, 4000:], atol=1e-5)
+
+
+def test_codes_of_others_are_refused(
+    make_codec: Callable[[int], Codec], light: LightCodec, tmp_path: Path
+) -> None:
+    file = io.BytesIO()
+    write(file, np.zeros((1, 3), np.uint16), bits=6, fingerprint=make_codec(1).fingerprint)
+    with pytest.raises(BitstreamError, match="these codes are of model"):
+        decoded(light, io.BytesIO(file.getvalue()))
+    file = io.BytesIO()
+    write(file, np.zeros((5, 3), np.uint16), bits=6, fingerprint=light.fingerprint)
+    with pytest.raises(BitstreamError, match="5 codebooks"):
+        decoded(light, io.BytesIO(file.getvalue()))
+
+
+@pytest.mark.parametrize("pieces", [[], [np.zeros((1, 0), np.float32)]], ids=["none", "empty"])
+def test_silence_of_no_length_leaves_no_file(
+    pieces: list, light: LightCodec, tmp_path: Path
+) -> None:
+    with pytest.raises(AudioError, match="empty"):
+        encode_sc(light, pieces, tmp_path / "x.sc")
+    assert not list(tmp_path.iterdir())
