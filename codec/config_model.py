@@ -19,6 +19,7 @@ PositiveInt = Annotated[int, Field(gt=0)]
 Width = Annotated[int, Field(gt=0, le=8192)]
 Taps = Annotated[int, Field(gt=0, le=1024)]
 Stride = Annotated[int, Field(gt=0, le=4096)]
+_LONGEST_HOP = 2048
 Factor = Annotated[int, Field(gt=0, le=64)]
 
 
@@ -167,6 +168,11 @@ class ModelConfig(Section):
                 )
         for name, half in (("encoder", self.encoder), ("decoder", self.decoder)):
             strides = self.strides_of(half)
+            if isinstance(half, ConvNeXtConfig) and strides[0] > _LONGEST_HOP:
+                raise ValueError(
+                    f"{name}: the first of the strides {strides} is the hop of a Fourier "
+                    f"transform, which is at most {_LONGEST_HOP} samples"
+                )
             if isinstance(half, ConvNeXtConfig) and len(half.channels) != len(strides):
                 raise ValueError(
                     f"{name}.channels {half.channels} and {name}.blocks {half.blocks} need one "

@@ -8,6 +8,11 @@ import torch
 from torch import Tensor
 
 
+def shapes_alone() -> bool:
+    """Whether what is built now is built for its shapes alone."""
+    return torch.empty(0).is_meta
+
+
 def normal(*shape: int, std: float = 1.0) -> Tensor:
     """Independent normal numbers (shape) of mean 0, float32."""
     numbers = torch.empty(*shape)

@@ -6,6 +6,7 @@ less so than the layers around it, and nothing but products has to be exported. 
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from codec.nn.convolution import State, StreamingLayer
+from codec.nn.start import shapes_alone
 
 # Power at which compression turns from a root into a line, against about 1 for speech.
 POWER_FLOOR = 1e-5
@@ -47,9 +49,7 @@ class Analysis(StreamingLayer):
         padding = n_fft - hop_length
         self.right_padding = 0 if causal else padding // 2
         self.left_padding = padding - self.right_padding
-        scale = 12.5 / math.sqrt(n_fft * 3 / 8)
-        basis = _fourier(n_fft) * _hann(n_fft)[:, None] * scale
-        self.register_buffer("basis", torch.from_numpy(basis).float(), persistent=False)
+        self.register_buffer("basis", _fixed(_analysis_basis, n_fft), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Analyse a whole wave of whole hops."""
@@ -106,15 +106,7 @@ class Synthesis(StreamingLayer):
         self.hop_length = hop_length
         self.causal = causal
         self.left_trim = 0 if causal else hop_length - hop_length // 2
-        n_fft = 2 * hop_length
-        bins = hop_length + 1
-        # Every bin but the first and the last stands for two, and 1 / n_fft belongs to the inverse.
-        weight = np.full(bins, 2.0 / n_fft)
-        weight[0] = weight[-1] = 1.0 / n_fft
-        basis = _fourier(n_fft) * _hann(n_fft)[:, None] * np.tile(weight, 2)
-        # (hop, 2 * 2 * bins): the earlier frame's second half, then the later frame's first half.
-        pair = np.concatenate((basis[hop_length:], basis[:hop_length]), axis=1)
-        self.register_buffer("basis", torch.from_numpy(pair).float(), persistent=False)
+        self.register_buffer("basis", _fixed(_synthesis_basis, hop_length), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Synthesise a whole signal."""
@@ -153,6 +145,26 @@ class Synthesis(StreamingLayer):
         with torch.autocast(spectrum.device.type, enabled=False):
             pairs = torch.cat((spectrum[..., :-1], spectrum[..., 1:]), dim=1)
             return F.linear(pairs.transpose(1, 2), self.basis).flatten(1)[:, None]
+
+
+def _fixed(table: Callable[[int], NDArray[np.float64]], size: int) -> Tensor:
+    """Return a table as float32; nothing where a model is built for its shapes alone."""
+    return torch.zeros(0) if shapes_alone() else torch.from_numpy(table(size)).float()
+
+
+def _analysis_basis(n_fft: int) -> NDArray[np.float64]:
+    """(n_fft, 2 * bins), scaled so that speech of rms 0.08 has magnitudes of about 1."""
+    return _fourier(n_fft) * _hann(n_fft)[:, None] * (12.5 / math.sqrt(n_fft * 3 / 8))
+
+
+def _synthesis_basis(hop_length: int) -> NDArray[np.float64]:
+    """(hop, 2 * 2 * bins): the earlier frame's second half, then the later frame's first half."""
+    n_fft, bins = 2 * hop_length, hop_length + 1
+    # Every bin but the first and the last stands for two, and 1 / n_fft belongs to the inverse.
+    weight = np.full(bins, 2.0 / n_fft)
+    weight[0] = weight[-1] = 1.0 / n_fft
+    basis = _fourier(n_fft) * _hann(n_fft)[:, None] * np.tile(weight, 2)
+    return np.concatenate((basis[hop_length:], basis[:hop_length]), axis=1)
 
 
 def _fourier(n_fft: int) -> NDArray[np.float64]:

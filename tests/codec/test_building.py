@@ -65,3 +65,9 @@ def test_a_config_survives_json() -> None:
 def test_impossible_halves_are_refused(encoder: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         model(encoder=encoder)
+
+
+def test_a_fourier_transform_has_a_bound() -> None:
+    half = {"kind": "convnext", "channels": [4], "blocks": [1]}
+    with pytest.raises(ValidationError, match="at most 2048 samples"):
+        model(hop_length=4000, strides=[4000], encoder=half)

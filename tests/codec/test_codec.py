@@ -310,7 +310,7 @@ def test_a_full_disk_leaves_nothing_behind(codec, tmp_path, monkeypatch):
     "half",
     [
         {"channels": 8000, "dilations": [1]},
-        {"kind": "convnext", "strides": [4096], "channels": [8192], "blocks": [256]},
+        {"kind": "convnext", "strides": [2048, 2], "channels": [8192] * 2, "blocks": [256] * 2},
     ],
     ids=["seanet", "convnext"],
 )
