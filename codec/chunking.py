@@ -3,7 +3,7 @@
 A network's rounding depends on the shapes it is run on, and a changed last bit can flip a code. So
 codes are made equal by construction: a stream is always cut into the same windows, on a fixed grid
 of frames that depends on the model alone, each window is run by itself, and whole signals go the
-same way. Equal to the bit holds on one machine with one number of threads and one PyTorch.
+same way. Equal to the bit holds on one machine with one PyTorch, whatever its number of threads.
 
 A window is run with as many frames before and after it as its outputs depend on (the receptive
 field, from the layers' `input_span`), whose own outputs are thrown away: at a cut, the layers pad
@@ -14,13 +14,14 @@ the last window is filled with zeros up to one of few lengths: what lies behind 
 changes nothing in it, and a shape that was not met before costs the set-up of every convolution.
 
 Batching windows or channels would save some time on very short signals only, and change their
-rounding with the batch's size; each is run by itself.
+rounding with the batch's size; each is run by itself, on one thread, and as many side by side as
+PyTorch has threads. A piece that completes several windows keeps several cores busy.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +30,7 @@ from torch import Tensor
 
 from codec.errors import AudioError, BitstreamError
 from codec.nn.autoencoder import Autoencoder
+from codec.side_by_side import side_by_side
 
 # Seconds a window lasts. On a CPU, shorter ones waste more on context and set-up; longer ones
 # bring nothing, and once activations pass 32 MB, malloc fetches fresh pages for every layer: a
@@ -222,11 +224,7 @@ class ChunkedEncoder(_Stream):
     def _run(self, windows: Iterator[_Window]) -> Tensor:
         nothing = torch.zeros(self.channels, self.n_quantizers, 0, device=self._device)
         codes = [nothing.to(torch.int64)]
-        with torch.inference_mode(), _reproducible():
-            for window in windows:
-                # A copy has the same alignment in memory for every channel.
-                rows = [row.clone() for row in window.piece]
-                codes.append(torch.cat([self._codes(row, window) for row in rows]))
+        codes += _run_windows(windows, self._codes, self._device)
         return torch.cat(codes, dim=-1)  # an ordinary tensor, that training may take
 
     def _codes(self, row: Tensor, window: _Window) -> Tensor:
@@ -298,10 +296,7 @@ class ChunkedDecoder(_Stream):
 
     def _run(self, windows: Iterator[_Window]) -> Tensor:
         waves = [torch.zeros(self.channels, 0, device=self._device)]
-        with torch.inference_mode(), _reproducible():
-            for window in windows:
-                rows = [row.clone() for row in window.piece]
-                waves.append(torch.cat([self._wave(row, window) for row in rows]))
+        waves += _run_windows(windows, self._wave, self._device)
         return torch.cat(waves, dim=-1)
 
     def _wave(self, row: Tensor, window: _Window) -> Tensor:
@@ -328,6 +323,21 @@ class ChunkedDecoder(_Stream):
                 f"{size - 1}"
             )
         return codes
+
+
+def _run_windows(
+    windows: Iterator[_Window], run: Callable[[Tensor, _Window], Tensor], device: torch.device
+) -> list[Tensor]:
+    """What `run` makes of every channel of every window, (channels, ...) each."""
+
+    def together(rows: list[Tensor], window: _Window) -> Tensor:
+        with torch.inference_mode():
+            return torch.cat([run(row, window) for row in rows])
+
+    # A copy has the same alignment in memory for every channel, and stays when the window moves on.
+    tasks = (partial(together, [row.clone() for row in w.piece], w) for w in windows)
+    with _reproducible():
+        return list(side_by_side(tasks) if device.type == "cpu" else (task() for task in tasks))
 
 
 def _reproducible() -> AbstractContextManager[None]:

@@ -20,6 +20,7 @@ from codec.audio_writing import AudioWriter
 from codec.errors import AudioError, BitstreamError, SottoError
 from infer.bitstream import Header, Reader, Writer, is_sc
 from infer.conversion import Conversion
+from infer.gathering import gathered, gathered_blocks
 from infer.intake import TRAINED_LUFS, Channels, Intake, coded_length, survey
 from infer.outlet import Outlet
 from infer.planning import PIPE
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 Samples = NDArray[np.float32]
 
 _AHEAD = 4  # pieces that wait between two threads
-_MOST_SAMPLES = 1 << 18  # decoded at a time, of all channels together
+_MOST_SAMPLES = 1 << 20  # decoded at a time, of all channels together
 _SURVEY_SHARE = 0.15  # of the time that encoding takes, about
 
 
@@ -92,7 +93,7 @@ def encode_file(
         samples = 0
         with _ahead(intake.waves(codec.sample_rate, gain_db)) as waves:
             writer = Writer(cast(BinaryIO, file), header, tables=tables)
-            for wave in waves:
+            for wave in gathered(waves, encoder.window_frames * codec.hop_length):
                 samples += wave.shape[1]
                 writer.write(encoder.push(wave).cpu().numpy())
                 report(done + (1 - done) * intake.share(header.source_samples))
@@ -249,7 +250,8 @@ def _waves(codec: "Codec", reader: Reader, outlet: Outlet) -> Iterator[Samples]:
     channels = reader.header.channels
     most = max(1, _MOST_SAMPLES // (channels * codec.hop_length))
     decoder = codec.decoder(channels)
-    for block in reader.blocks(outlet.first_frame, outlet.frames):
+    blocks = reader.blocks(outlet.first_frame, outlet.frames)
+    for block in gathered_blocks(blocks, decoder.window_frames):
         if block.codes is None:
             # What comes after begins afresh: nothing is known of what it followed.
             yield decoder.finish().cpu().numpy()
