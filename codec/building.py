@@ -9,6 +9,7 @@ from codec.config import CodebooksConfig
 from codec.config_model import ConvNeXtConfig, ModelConfig, SEANetConfig
 from codec.nn.autoencoder import Autoencoder
 from codec.nn.convnext import ConvNeXtDecoder, ConvNeXtEncoder
+from codec.nn.halves import WaveDecoder, WaveEncoder
 from codec.nn.quantizer import ResidualVectorQuantizer
 from codec.nn.seanet import SEANetDecoder, SEANetEncoder
 
@@ -39,9 +40,7 @@ def build_autoencoder(config: ModelConfig, codebooks: CodebooksConfig | None = N
     )
 
 
-def _encoder(
-    config: ModelConfig, half: SEANetConfig | ConvNeXtConfig
-) -> SEANetEncoder | ConvNeXtEncoder:
+def _encoder(config: ModelConfig, half: SEANetConfig | ConvNeXtConfig) -> WaveEncoder:
     arguments = _arguments(config, half)
     if isinstance(half, SEANetConfig):
         return SEANetEncoder(**arguments)
@@ -50,9 +49,7 @@ def _encoder(
     return ConvNeXtEncoder(**arguments)
 
 
-def _decoder(
-    config: ModelConfig, half: SEANetConfig | ConvNeXtConfig
-) -> SEANetDecoder | ConvNeXtDecoder:
+def _decoder(config: ModelConfig, half: SEANetConfig | ConvNeXtConfig) -> WaveDecoder:
     arguments = _arguments(config, half)
     if isinstance(half, SEANetConfig):
         return SEANetDecoder(**arguments)

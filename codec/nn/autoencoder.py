@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from codec.nn.convnext import ConvNeXtDecoder, ConvNeXtEncoder
+from codec.nn.halves import WaveDecoder, WaveEncoder
 from codec.nn.quantizer import QuantizerOutput, ResidualVectorQuantizer
-from codec.nn.seanet import SEANetDecoder, SEANetEncoder
 
 
 @dataclass
@@ -32,9 +31,9 @@ class Autoencoder(nn.Module):
 
     def __init__(
         self,
-        encoder: SEANetEncoder | ConvNeXtEncoder,
+        encoder: WaveEncoder,
         quantizer: ResidualVectorQuantizer,
-        decoder: SEANetDecoder | ConvNeXtDecoder,
+        decoder: WaveDecoder,
     ) -> None:
         super().__init__()
         self.encoder = encoder

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec.nn.convolution import Chain, Conv1d, ConvTranspose1d, State, StreamingLayer
+from codec.nn.convolution import Conv1d, ConvTranspose1d, State, StreamingLayer
+from codec.nn.halves import WaveDecoder, WaveEncoder
 from codec.nn.start import normal
 from codec.nn.transform import Analysis, Synthesis
 
@@ -100,18 +101,13 @@ class ConvNeXtBlock(StreamingLayer):
             raise ValueError("a layer with causal=False reads the future and cannot be streamed")
 
 
-class ConvNeXtEncoder(Chain):
+class ConvNeXtEncoder(WaveEncoder):
     """wave (batch, 1, samples) -> latent (batch, dimension, frames), frames = ceil(samples / hop).
 
     A Fourier analysis every `strides[0]` samples over `n_fft` of them; then for each stride its
     number of `blocks` at its width of `channels`, with a strided convolution of kernel 2 * stride
     before all but the first; last a norm and a convolution to `dimension`. One entry of `channels`
     and `blocks` belongs to each stride.
-
-    Attributes:
-        hop_length: samples a frame, the product of the strides.
-        dimension: channels of the latent.
-        receptive_field: samples one frame depends on; `input_span` says which.
 
     Raises:
         ValueError: lists of unequal length, or a size that is not positive.
@@ -141,35 +137,10 @@ class ConvNeXtEncoder(Chain):
                 )
             layers += _stack(depth, width, kernel_size, expansion, causal)
         layers += [ChannelNorm(channels[-1]), Conv1d(channels[-1], dimension, 1, causal=causal)]
-        super().__init__(layers)
-        self.hop_length = math.prod(strides)
-        self.dimension = dimension
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Encode a whole wave."""
-        missing = -x.shape[-1] % self.hop_length
-        return super().forward(F.pad(x, (0, missing)) if missing else x)
-
-    @property
-    def receptive_field(self) -> int:
-        """Samples that one frame depends on."""
-        first, last = self.input_span(0, 0)
-        return last - first + 1
-
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Encode the next k * hop_length samples of a wave into k frames, k = 0 too.
-
-        Raises:
-            ValueError: the samples are not whole hops, or the encoder is not causal.
-        """
-        if x.shape[-1] % self.hop_length:
-            raise ValueError(
-                f"a step takes whole hops of {self.hop_length} samples, got {x.shape[-1]} samples"
-            )
-        return super().step(x, state)
+        super().__init__(layers, hop_length=math.prod(strides), dimension=dimension)
 
 
-class ConvNeXtDecoder(Chain):
+class ConvNeXtDecoder(WaveDecoder):
     """latent (batch, dimension, frames) -> wave (batch, 1, frames * hop_length).
 
     The encoder's mirror image (`strides`, `channels` and `blocks` in the encoder's order): a
@@ -179,12 +150,6 @@ class ConvNeXtDecoder(Chain):
 
     A sample lies under two windows, of which the later one knows it: the earlier one has to guess
     at most the next strides[0] samples. With a small first stride that costs little.
-
-    Attributes:
-        hop_length: samples a frame, the product of the strides.
-        dimension: channels of the latent.
-        receptive_field: frames that the hop_length samples of one frame depend on; `input_span`
-            says which.
 
     Raises:
         ValueError: lists of unequal length, or a size that is not positive.
@@ -215,15 +180,7 @@ class ConvNeXtDecoder(Chain):
             _spectrum_layer(channels[0], strides[0] + 1, causal),
             Synthesis(strides[0], causal=causal),
         ]
-        super().__init__(layers)
-        self.hop_length = math.prod(strides)
-        self.dimension = dimension
-
-    @property
-    def receptive_field(self) -> int:
-        """Frames that the samples of one frame depend on."""
-        first, last = self.input_span(0, self.hop_length - 1)
-        return last - first + 1
+        super().__init__(layers, hop_length=math.prod(strides), dimension=dimension)
 
 
 def _linear(in_features: int, out_features: int) -> nn.Linear:

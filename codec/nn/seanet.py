@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec.nn.convolution import Chain, Conv1d, ConvTranspose1d, State, StreamingLayer
+from codec.nn.halves import WaveDecoder, WaveEncoder
 
 # Norm of a residual branch's last filters at the start, against 1 for the signal it is added to.
 _BRANCH_GAIN = 0.1
@@ -158,7 +159,7 @@ class ResidualUnit(StreamingLayer):
         return min(start, first), max(end, last)
 
 
-class SEANetEncoder(Chain):
+class SEANetEncoder(WaveEncoder):
     """wave (batch, 1, samples) -> latent (batch, dimension, frames), frames = ceil(samples / hop).
 
     The wave is taken with zeros after it up to a whole hop, as the last piece of a stream is. First
@@ -167,11 +168,6 @@ class SEANetEncoder(Chain):
     to `max_channels`, if given); last an activation and a convolution of `last_kernel_size` to
     `dimension`. `compress` divides the width inside a residual unit. `activation` is "elu",
     "leaky_relu" (slope 0.1) or "snake".
-
-    Attributes:
-        hop_length: samples a frame, the product of the strides.
-        dimension: channels of the latent.
-        receptive_field: samples one frame depends on; `input_span` says which.
 
     Raises:
         ValueError: an unknown activation, or a size or stride that is not positive.
@@ -207,47 +203,16 @@ class SEANetEncoder(Chain):
             _activation(activation, widths[-1]),
             Conv1d(widths[-1], dimension, last_kernel_size, causal=causal, gain=gain),
         ]
-        super().__init__(layers)
-        self.hop_length = math.prod(strides)
-        self.dimension = dimension
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Encode a whole wave."""
-        missing = -x.shape[-1] % self.hop_length
-        return super().forward(F.pad(x, (0, missing)) if missing else x)
-
-    @property
-    def receptive_field(self) -> int:
-        """Samples that one frame depends on."""
-        first, last = self.input_span(0, 0)
-        return last - first + 1
-
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Encode the next k * hop_length samples of a wave into k frames, k = 0 too.
-
-        Raises:
-            ValueError: the samples are not whole hops, or the encoder is not causal.
-        """
-        if x.shape[-1] % self.hop_length:
-            raise ValueError(
-                f"a step takes whole hops of {self.hop_length} samples, got {x.shape[-1]} samples"
-            )
-        return super().step(x, state)
+        super().__init__(layers, hop_length=math.prod(strides), dimension=dimension)
 
 
-class SEANetDecoder(Chain):
+class SEANetDecoder(WaveDecoder):
     """latent (batch, dimension, frames) -> wave (batch, 1, frames * hop_length).
 
     The encoder's mirror image, built from the same arguments (`strides` in the encoder's order): a
     convolution of `last_kernel_size` from `dimension`; per stride, last one first, an activation,
     a transposed convolution that halves the width, and the residual units; an activation and a
     convolution of `kernel_size` to one channel. Nothing bounds the wave to [-1, 1].
-
-    Attributes:
-        hop_length: samples a frame, the product of the strides.
-        dimension: channels of the latent.
-        receptive_field: frames that the hop_length samples of one frame depend on; `input_span`
-            says which.
 
     Raises:
         ValueError: an unknown activation, or a size or stride that is not positive.
@@ -283,15 +248,7 @@ class SEANetDecoder(Chain):
             _activation(activation, channels),
             Conv1d(channels, 1, kernel_size, causal=causal, gain=_WAVE_GAIN * gain),
         ]
-        super().__init__(layers)
-        self.hop_length = math.prod(strides)
-        self.dimension = dimension
-
-    @property
-    def receptive_field(self) -> int:
-        """Frames that the samples of one frame depend on."""
-        first, last = self.input_span(0, self.hop_length - 1)
-        return last - first + 1
+        super().__init__(layers, hop_length=math.prod(strides), dimension=dimension)
 
 
 def _gain(activation: str) -> float:
