@@ -95,7 +95,10 @@ def write_model_file(
         tensors |= {name: torch.from_numpy(a.copy()) for name, a in tables.tensors().items()}
     try:
         with replacing(path) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode
             save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(about)})
+            temporary.chmod(mode)  # safetensors makes files that nobody else may read
     except (OSError, SafetensorError) as error:
         raise ModelFileError(f"{path}: the model cannot be written ({error})") from None
     return digest

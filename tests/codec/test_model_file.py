@@ -148,3 +148,9 @@ def test_tables_of_a_type_that_numpy_lacks_are_refused(path):
     save_file(tensors | {name: torch.zeros(4).to(torch.float8_e4m3fn)}, path, metadata=metadata)
     with pytest.raises(ModelFileError, match="probability tables"):
         read_model_file(path)
+
+
+def test_others_may_read_a_model_as_they_may_any_new_file(path):
+    other = path.with_name("other")
+    other.touch()
+    assert path.stat().st_mode == other.stat().st_mode
