@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from codec.atomic import replacing
 from codec.config import Config
+from codec.config_model import HALVES
 from codec.errors import ConfigError
 
 
@@ -145,10 +146,16 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 
 
 def _explain(problem: Any) -> str:
-    location = [str(part) for part in problem["loc"]]
+    # Pydantic names the kind that a half was taken for as if it were a key: it is none.
+    parts = [str(part) for part in problem["loc"]]
+    kind = next((part for part in parts if part in HALVES), None)
+    location = [part for part in parts if part != kind]
     name = ".".join(location) or "the run"
+    if problem["type"] == "union_tag_invalid":
+        kinds = " or ".join(repr(one) for one in HALVES)
+        return f"{name}.kind: {problem['ctx']['tag']}: choose {kinds}"
     if problem["type"] == "extra_forbidden":
-        known = _keys_at(Config, location[:-1])
+        known = list(HALVES[kind].model_fields) if kind else _keys_at(Config, location[:-1])
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
         hint = (
             f"did you mean {'.'.join([*location[:-1], *near])}?"

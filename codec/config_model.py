@@ -91,6 +91,10 @@ class ConvNeXtConfig(Section):
         return self
 
 
+HALVES: dict[str, type[Section]] = {"seanet": SEANetConfig, "convnext": ConvNeXtConfig}
+"""What describes a half of the model, by its `kind`."""
+
+
 def _kind(half: Any) -> str:
     """Which class describes a half; those who name no kind mean a SEANet."""
     kind = half.get("kind", "seanet") if isinstance(half, dict) else getattr(half, "kind", None)

@@ -76,6 +76,16 @@ def test_saved_config_reads_back_equal(tmp_path):
         ("losses.mel.weight=.inf", ["losses.mel.weight", "inf", "finite"]),
         ("validation.kbps=[]", ["validation.kbps", "at least 1"]),
         ("name=..", ["name", "'..'"]),
+        (
+            "model.encoder.chanels=3",
+            ["model.encoder.chanels", "3", "did you mean model.encoder.channels?"],
+        ),
+        (
+            "model.decoder={kind: convnext, bloks: [1]}",
+            ["model.decoder.bloks", "did you mean model.decoder.blocks?"],
+        ),
+        ("model.encoder={kind: lstm}", ["model.encoder.kind", "'seanet' or 'convnext'"]),
+        ("model.encoder.channels=0", ["model.encoder.channels: 0", "greater than 0"]),
         ("seed=2024-13-45", ["seed=2024-13-45", "not valid YAML"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
