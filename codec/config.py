@@ -93,6 +93,8 @@ class MelLossConfig(Section):
 
     weight: float = Field(2.0, ge=0)
     n_ffts: list[WindowLength] = Field([32, 64, 128, 256, 512, 1024, 2048], min_length=1)
+    windows_a_step: int | None = Field(None, gt=0)
+    """Take turns: so many of the windows at a step, all of them one after another; none: all."""
 
 
 class WaveformLossConfig(Section):
@@ -186,6 +188,9 @@ class OptimizerConfig(Section):
     """Linear from 0."""
     final_factor: float = Field(0.05, ge=0, le=1)
     """Cosine down to this share of the learning rate at the last step."""
+    decay_steps: int | None = Field(None, gt=0)
+    """Steps at the end that the cosine takes, the rate being held before; none: all. A run whose
+    rate is still held can be resumed with more or fewer `training.steps`."""
     clip_norm: float = Field(10.0, gt=0)
     """Generator gradients are scaled down to this norm."""
     discriminator_clip_norm: float = Field(10.0, gt=0)
@@ -197,7 +202,8 @@ class TrainingConfig(Section):
     steps: int = Field(100_000, gt=0)
     max_minutes: float | None = Field(None, gt=0)
     """Stop, saved and resumable, after this much wall time; none: run to the last step."""
-    mixed_precision: Literal["no", "bf16"] = "no"
+    mixed_precision: Literal["no", "bf16", "auto"] = "no"
+    """auto: bf16 where the hardware computes in it, no elsewhere: emulated it is slower by far."""
     ema_decay: float = Field(0.999, ge=0, lt=1)
     """Of the generator's weights that are validated and exported."""
     freeze_step: int | None = Field(None, ge=0)
@@ -210,6 +216,12 @@ class TrainingConfig(Section):
     keep_checkpoints: int = Field(3, gt=0)
     """The last few; the best by `validation.best_by` is kept as well."""
     log_every: int = Field(20, gt=0)
+
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def _no_means_no(cls, value: object) -> object:
+        # YAML takes an unquoted `no` for False.
+        return "no" if value is False else value
 
 
 class ValidationConfig(Section):
@@ -275,6 +287,11 @@ class Config(Section):
 
     def _check_losses(self) -> None:
         losses = self.losses
+        if (at_once := losses.mel.windows_a_step) and at_once > len(losses.mel.n_ffts):
+            raise ValueError(
+                f"losses.mel.windows_a_step is {at_once}, but losses.mel.n_ffts has "
+                f"{len(losses.mel.n_ffts)} windows; leave it out to take all of them"
+            )
         if not (losses.mel.weight or losses.waveform.weight):
             raise ValueError(
                 "losses.mel.weight and losses.waveform.weight are both 0; one must be positive"

@@ -23,9 +23,17 @@ class MultiScaleMelLoss(nn.Module):
         n_mels: filters of each window; None takes 5 for 32 samples up to 320 for 2048, fewer
             where one would be empty.
         floor: magnitudes below it count as silence.
+        windows_a_turn: compute only so many of the windows at a time. Which ones depends on
+            `turn` alone, to be set before each step; over as many turns as there are windows each
+            has had the same number of them. What is saved is most of a small model's step.
+
+    Attributes:
+        turn: 0, 1, 2, ... chooses the windows, the first of them `turn` modulo their number, the
+            others at even distances from it.
 
     Raises:
-        ValueError: no window, as many `n_mels` as windows are not given, or an empty filter.
+        ValueError: no window, as many `n_mels` as windows are not given, an empty filter, or
+            `windows_a_turn` out of range.
     """
 
     def __init__(
@@ -35,6 +43,7 @@ class MultiScaleMelLoss(nn.Module):
         n_ffts: Sequence[int] = (32, 64, 128, 256, 512, 1024, 2048),
         n_mels: Sequence[int] | None = None,
         floor: float = 1e-5,
+        windows_a_turn: int | None = None,
     ) -> None:
         super().__init__()
         if not n_ffts:
@@ -43,6 +52,10 @@ class MultiScaleMelLoss(nn.Module):
             raise ValueError(
                 f"n_mels has {len(n_mels)} values for {len(n_ffts)} windows: give one each, or none"
             )
+        self.windows_a_turn = len(n_ffts) if windows_a_turn is None else windows_a_turn
+        if not 1 <= self.windows_a_turn <= len(n_ffts):
+            raise ValueError(f"windows_a_turn = {windows_a_turn}: give 1 to {len(n_ffts)}")
+        self.turn = 0
         self.floor = floor
         self.mels = nn.ModuleList(
             MelSpectrogram(
@@ -57,12 +70,17 @@ class MultiScaleMelLoss(nn.Module):
         Parts: one for each window, named by its length in samples.
         """
         distances: dict[str, Tensor] = {}
-        for module in self.mels:
-            mel = cast(MelSpectrogram, module)
+        for index in self._windows():
+            mel = cast(MelSpectrogram, self.mels[index])
             with torch.no_grad():
                 wanted = log_mel(mel(reference), self.floor)
             distances[str(mel.n_fft)] = F.l1_loss(log_mel(mel(decoded), self.floor), wanted)
         return LossValue(torch.stack(list(distances.values())).mean(), distances)
+
+    def _windows(self) -> list[int]:
+        """Indices of the windows whose turn it is."""
+        n, taken = len(self.mels), self.windows_a_turn
+        return sorted((self.turn + i * n // taken) % n for i in range(taken))
 
 
 class WaveformLoss(nn.Module):

@@ -220,6 +220,7 @@ class Learner:
                     warmup_steps=optimizer.warmup_steps,
                     steps=max(training.steps - begun, 1),
                     final_factor=optimizer.final_factor,
+                    decay_steps=optimizer.decay_steps,
                 )
                 side.param_groups[0]["lr"] = rate * factor
                 side.zero_grad(set_to_none=True)

@@ -21,7 +21,7 @@ from codec.training.validation import Clip, Validation
 Wave = NDArray[np.float32]
 
 _SECONDS_BETWEEN_LINES = 30.0
-_SHOWN = ("mel", "adversarial", "discriminator", "whisper", "commitment")
+_SHOWN = ("mel", "disturbance", "adversarial", "discriminator", "whisper", "commitment")
 
 
 class Monitor:

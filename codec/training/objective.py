@@ -34,6 +34,7 @@ class Objective:
     def __init__(self, config: Config, device: torch.device) -> None:
         losses = config.losses
         self._wave_losses = _wave_losses(config, device)
+        self._mel = self._wave_losses.get("mel")
         self._adversarial_weight = losses.adversarial.weight
         self._matching_weight = losses.feature_matching.weight
         self._game = AdversarialLoss(losses.adversarial.kind)
@@ -45,7 +46,9 @@ class Objective:
         self.balancer = build_balancer(config)
 
     def begin_step(self, step: int) -> None:
-        """Sets the weights of the adversarial losses for this step."""
+        """Sets whose turn it is: the mel loss's windows, and the adversarial losses' weights."""
+        if isinstance(self._mel, MultiScaleMelLoss):
+            self._mel.turn = step
         share = min((step - self.start_step + 1) / max(self._ramp_steps, 1), 1.0)
         if share > 0:
             self.balancer.weights["adversarial"] = share * self._adversarial_weight
@@ -116,7 +119,11 @@ def _wave_losses(config: Config, device: torch.device) -> dict[str, WaveLoss]:
     losses, sample_rate = config.losses, config.model.sample_rate
     chosen: dict[str, WaveLoss] = {}
     if losses.mel.weight > 0:
-        mel = MultiScaleMelLoss(sample_rate=sample_rate, n_ffts=tuple(losses.mel.n_ffts))
+        mel = MultiScaleMelLoss(
+            sample_rate=sample_rate,
+            n_ffts=tuple(losses.mel.n_ffts),
+            windows_a_turn=losses.mel.windows_a_step,
+        )
         chosen["mel"] = mel.to(device)
     if losses.waveform.weight > 0:
         chosen["waveform"] = WaveformLoss()

@@ -24,7 +24,7 @@ from codec.errors import ModelFileError, TrainingError
 from codec.evaluation.metrics import ScorePool
 from codec.training.learner import Learner, StepReport
 from codec.training.monitor import Monitor
-from codec.training.processes import any_process
+from codec.training.processes import any_process, usable_precision
 from codec.training.run import RunFolder, open_run, record_config
 from codec.training.validation import Clip, is_better, validate
 
@@ -78,7 +78,7 @@ class Trainer:
         # Without cpu=True, Accelerator takes processes that have no GPU for strangers.
         self.accelerator = Accelerator(
             cpu=not torch.accelerator.is_available(),
-            mixed_precision=config.training.mixed_precision,
+            mixed_precision=usable_precision(config.training.mixed_precision),
         )
         if config.threads is not None:
             torch.set_num_threads(config.threads)  # last: Accelerator sets it, too

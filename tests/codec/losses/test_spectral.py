@@ -39,6 +39,22 @@ def test_mel_loss_is_the_mean_of_its_parts() -> None:
     assert value.total.item() == pytest.approx(sum(p.item() for p in value.parts.values()) / 2)
 
 
+def test_windows_take_turns_and_each_gets_as_many() -> None:
+    n_ffts = (64, 128, 256, 512, 1024)
+    loss = MultiScaleMelLoss(sample_rate=16_000, n_ffts=n_ffts, windows_a_turn=2)
+    reference = wave(1)
+    whole = MultiScaleMelLoss(sample_rate=16_000, n_ffts=n_ffts)(reference * 0.5, reference).parts
+    met: list[str] = []
+    for turn in range(7, 12):
+        loss.turn = turn
+        value = loss(reference * 0.5, reference)
+        assert len(value.parts) == 2
+        assert value.total == sum(value.parts.values()) / 2
+        assert all(part == whole[name] for name, part in value.parts.items())
+        met += value.parts
+    assert sorted(met, key=int) == [str(n_fft) for n_fft in n_ffts for _ in range(2)]
+
+
 def test_mel_loss_hears_what_waveform_loss_does_not() -> None:
     """A delay of a few samples ruins waveform L1, and is nearly nothing for log-mel."""
     reference = wave(1)
@@ -90,6 +106,7 @@ def test_waveform_loss_counts_quiet_and_loud_items_alike_and_bears_silence() -> 
     [
         pytest.param({"n_ffts": ()}, "n_ffts is empty", id="no window"),
         pytest.param({"n_ffts": (64, 128), "n_mels": (5,)}, "1 values for 2", id="counts differ"),
+        pytest.param({"windows_a_turn": 8}, "give 1 to 7", id="more windows than there are"),
         pytest.param({"n_ffts": (64,), "n_mels": (60,)}, "n_mels=60", id="empty filters"),
     ],
 )

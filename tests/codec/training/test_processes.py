@@ -6,7 +6,13 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from rich.console import Console
 
-from codec.training.processes import any_process, average_gradients, begin_alike
+from codec.config import TrainingConfig
+from codec.training.processes import (
+    any_process,
+    average_gradients,
+    begin_alike,
+    usable_precision,
+)
 from codec.training.trainer import Trainer, train
 
 
@@ -85,3 +91,17 @@ def test_two_processes_train_one_model_and_resume_it(results, tmp_path, tiny):
     for rank in (0, 1):
         name = f"checkpoints/step_00000008/rank_{rank}.safetensors"
         assert (straight / name).read_bytes() == (stopped / name).read_bytes()
+
+
+@pytest.mark.parametrize(("capable", "expected"), [(True, "bf16"), (False, "no")])
+def test_auto_precision_is_bf16_where_the_cpu_has_it(monkeypatch, capable, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: capable)
+    assert usable_precision("auto") == expected
+    assert usable_precision("bf16") == "bf16"
+
+
+def test_a_plain_no_of_yaml_is_the_precision_no():
+    assert TrainingConfig.model_validate({"mixed_precision": False}).mixed_precision == "no"
