@@ -16,9 +16,12 @@ from codec.entropy import EntropyTables
 from codec.errors import AudioError, BitstreamError, ModelFileError, SottoError
 from codec.model_file import fingerprint, read_model_file, write_model_file
 from codec.nn.convolution import fold_weight_norm
+from codec.shipped import shipped_model
 from codec.streaming import StreamDecoder, StreamEncoder
 
 _NOTHING_LEARNT = CodebooksConfig(cache_vectors=1)  # what training keeps takes no memory here
+
+_WEIGHT_DTYPES = (torch.float32, torch.float16)
 
 
 class Codec:
@@ -41,6 +44,7 @@ class Codec:
     ) -> None:
         """Makes a codec of an architecture and its weights (copied), as `inference_tensors` gives.
 
+        Weights in half precision become float32 here, and half precision again when saved.
         `known_fingerprint` is that of the file both came from, if they did: it must not change
         when a later Sotto adds a key to the config. For `device`, see `load`.
 
@@ -59,20 +63,24 @@ class Codec:
         self.fingerprint = known_fingerprint or fingerprint(config, tensors)
         self.tables = tables
         self._config_text: str | None = None
+        self._stored_as = {name: tensor.dtype for name, tensor in tensors.items()}
         self._window = window_frames(self._autoencoder, self.frame_rate)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Self:
+    def load(
+        cls, path: str | os.PathLike[str] | None = None, device: str | torch.device = "cpu"
+    ) -> Self:
         """Loads a model file that `save` or training wrote.
 
         Args:
-            path: a .safetensors file.
+            path: a .safetensors file; none: the model that is shipped.
             device: "cpu", "cuda" (or "cuda:1"), "mps", or "auto" for the fastest that is there.
 
         Raises:
             ModelFileError: no such file, not a Sotto model, damaged, or of a newer Sotto.
-            SottoError: there is no such device.
+            SottoError: there is no such device, or no model is shipped.
         """
+        path = shipped_model() if path is None else path
         file = read_model_file(path)
         try:
             codec = cls(file.config, file.tensors, device, file.fingerprint, file.tables)
@@ -87,13 +95,30 @@ class Codec:
         Raises:
             ModelFileError: the folder cannot be made or written, or the disk is full.
         """
+        tensors = inference_tensors(self._autoencoder)
         return write_model_file(
             path,
             self.config,
-            inference_tensors(self._autoencoder),
+            {name: tensor.to(self._stored_as[name]) for name, tensor in tensors.items()},
             self.tables,
             config_text=self._config_text,
         )
+
+    def halved(self) -> "Codec":
+        """The same model with weights rounded to half precision: another, of half the size.
+
+        Its fingerprint is its own; its tables are the same.
+
+        Raises:
+            ModelFileError: a weight is beyond what half precision can hold.
+        """
+        tensors = inference_tensors(self._autoencoder)
+        halves = {name: tensor.to("cpu", torch.float16) for name, tensor in tensors.items()}
+        for name, half in halves.items():
+            if not half.isfinite().all():
+                largest = float(tensors[name].abs().max())
+                raise ModelFileError(f"{name} is up to {largest:g}, beyond half precision")
+        return Codec(self.config, halves, self.device, tables=self.tables)
 
     @property
     def sample_rate(self) -> int:
@@ -333,6 +358,10 @@ def _check_fit(config: ModelConfig, tensors: dict[str, Tensor]) -> None:
             raise ModelFileError(
                 f"weights do not fit the config: {name} is {shapes[1]}, expected {shapes[0]}; "
                 "another version of Sotto may have made them"
+            )
+        if tensors[name].dtype not in _WEIGHT_DTYPES:
+            raise ModelFileError(
+                f"weights of a type that Sotto does not use: {name} is {tensors[name].dtype}"
             )
 
 

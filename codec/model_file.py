@@ -8,6 +8,9 @@ The fingerprint is BLAKE2b with a 16-byte digest over the config text and, in th
 names, each tensor's name, dtype, shape and little-endian bytes: the same on every platform and
 torch version, however safetensors lays out the file.
 
+Weights are float32 or, after `sotto shrink`, float16. The fingerprint is that of the file as it is,
+although both are float32 in memory.
+
 A file may also carry the integer tables that compact codes are coded with (`codec/entropy.py`), as
 tensors whose names start with `entropy.`, and under `tables` of the metadata their own fingerprint.
 The model's fingerprint does not cover them: with or without tables, its codes are the same.

@@ -21,6 +21,7 @@ from infer.commands_codes import codes
 from infer.commands_export import export
 from infer.commands_model import evaluate, schema, tables
 from infer.commands_sc import cut, info, trim, verify
+from infer.commands_shrink import shrink
 from infer.partial import NoReaderError
 from infer.workers import Terminated, raise_on_signals, system_error
 
@@ -62,7 +63,20 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (encode, decode, info, trim, cut, verify, codes, evaluate, tables, export, schema):
+for command in (
+    encode,
+    decode,
+    info,
+    trim,
+    cut,
+    verify,
+    codes,
+    evaluate,
+    tables,
+    shrink,
+    export,
+    schema,
+):
     app.command()(command)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from codec.errors import SottoError
-from infer.options import Force
+from infer.options import Force, Model, split_model
 
 
 class Format(StrEnum):
@@ -17,8 +17,15 @@ class Format(StrEnum):
 
 
 def export(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .safetensors file.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[MODEL] OUT",
+            help="A .safetensors file, in place of --model; the folder to make.",
+            show_default=False,
+        ),
+    ],
+    model: Model = None,
     format: Annotated[Format, typer.Option(help="Of the files.")] = Format.ONNX,
     int8: Annotated[
         bool, typer.Option("--int8", help="Add files in 8 bits; see --calibrate.")
@@ -30,6 +37,7 @@ def export(
     force: Force = False,
 ) -> None:
     """Write a model as ONNX files that run without PyTorch, checked against it."""
+    model, (target,) = split_model(paths, model, others=("OUT",))
     if int8 != (calibrate is not None):
         raise SottoError("8 bits need speech to choose ranges by: --int8 --calibrate FOLDER")
     try:

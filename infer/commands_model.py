@@ -1,51 +1,49 @@
 """The commands `evaluate`, `tables` and `schema`."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from codec.errors import SottoError
-from infer.options import Device, Where
+from infer.options import Device, Model, ModelAndFolder, Split, Where, parse_rates, split_model
 from infer.planning import check_target
 from infer.reporting import show
-
-_CORES = os.cpu_count() or 1
+from infer.scoring import CORES, Opus, Workers, opus_beside
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .safetensors file.")],
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="A folder of audio, or a manifest.")
-    ],
+    paths: ModelAndFolder,
+    model: Model = None,
     bitrates: Annotated[
         str | None, typer.Option(metavar="KBPS,...", help="As 1.5,3; else the model's own.")
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Only this split of the manifest, such as test.")
-    ] = None,
+    opus: Opus = None,
+    split: Split = None,
     csv: Annotated[Path | None, typer.Option(help="Write the scores of every file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw quality over rate, as PNG.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that score.")] = _CORES,
+    workers: Workers = CORES,
     device: Where = Device.AUTO,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
-    """Score a model: PESQ, STOI and mel distance at each bitrate."""
+    """Score a model: PESQ, STOI and mel distance at each bitrate, perhaps beside Opus."""
+    model, (folder,) = split_model(paths, model, others=("FOLDER",))
     for target in (csv, plot):
         if target is not None:
             check_target(target, force=force)
     from infer.models import load_model
 
     codec = load_model(model, device.value)
-    rates = [codec.default_kbps] if bitrates is None else _parse_rates(bitrates)
+    rates = [codec.default_kbps] if bitrates is None else parse_rates(bitrates, "--bitrates")
     for rate in rates:
         codec.n_quantizers_for(rate)  # an impossible one is refused before the folder is read
     from codec.data.manifest import load_entries
     from codec.evaluation import report
 
+    beside = opus_beside(opus, codec.sample_rate)
     entries = load_entries(folder, split=split)
-    evaluation = report.evaluate(codec, entries, kbps=rates, workers=workers, progress=True)
+    evaluation = report.evaluate(
+        codec, entries, kbps=rates, beside=beside, workers=workers, progress=True
+    )
     show(evaluation.table())
     if csv is not None:
         evaluation.write_csv(csv)
@@ -54,19 +52,23 @@ def evaluate(
 
 
 def tables(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .safetensors file.")],
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="A folder of speech, or a manifest.")
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[MODEL] FOLDER OUT",
+            help="A .safetensors file, in place of --model; a folder of speech, or a manifest; "
+            "the model with its tables.",
+            show_default=False,
+        ),
     ],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The model with its tables.")],
-    split: Annotated[
-        str | None, typer.Option(help="Only this split of the manifest, such as train.")
-    ] = None,
+    model: Model = None,
+    split: Split = None,
     hours: Annotated[float, typer.Option(min=0.0, help="Of speech, at most.")] = 4.0,
     device: Where = Device.AUTO,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
 ) -> None:
     """Learn from speech what --compact needs, and keep it in the model file."""
+    model, (folder, target) = split_model(paths, model, others=("FOLDER", "OUT"))
     check_target(target, force=force)
     from rich.console import Console
     from rich.progress import Progress
@@ -92,12 +94,3 @@ def schema() -> None:
     from codec.config import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))
-
-
-def _parse_rates(text: str) -> list[float]:
-    try:
-        return [float(rate) for rate in text.split(",")]
-    except ValueError:
-        raise SottoError(
-            f"--bitrates {text!r} is no list of kbps: separate numbers by commas, as 1.5,3"
-        ) from None

@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codec import shipped
 from codec.errors import SottoError
 
 if TYPE_CHECKING:
     from codec.codec import Codec
 
-SHIPPED = Path(__file__).parent / "models" / "default.safetensors"
 VARIABLE = "SOTTO_MODEL"
 
 
@@ -26,9 +26,10 @@ def find_model(named: Path | None = None) -> Path:
         return named
     if variable := os.environ.get(VARIABLE):
         return Path(variable)
-    if SHIPPED.is_file():
-        return SHIPPED
-    raise SottoError(f"no model: name one with --model FILE, or in {VARIABLE}")
+    try:
+        return shipped.shipped_model()
+    except SottoError:
+        raise SottoError(f"no model: name one with --model FILE, or in {VARIABLE}") from None
 
 
 def load_model(named: Path | None = None, device: str = "cpu") -> "Codec":

@@ -61,8 +61,17 @@ Files = Annotated[
 ]
 Model = Annotated[
     Path | None,
-    typer.Option(help="The model, a .safetensors file; else that in SOTTO_MODEL."),
+    typer.Option(help="A .safetensors file; else that in SOTTO_MODEL; else the one shipped."),
 ]
+ModelAndFolder = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="[MODEL] FOLDER",
+        help="A .safetensors file, in place of --model; a folder of speech, or a manifest.",
+        show_default=False,
+    ),
+]
+Split = Annotated[str | None, typer.Option(help="Only this split of the manifest, such as test.")]
 Where = Annotated[Device, typer.Option("--device", help="Where the network runs.")]
 Jobs = Annotated[
     int | None,
@@ -86,6 +95,39 @@ def split_paths(paths: list[Path]) -> tuple[list[Path], Path]:
     if len(paths) < 2:
         raise typer.BadParameter(f"OUT is missing: what should {paths[0]} become?")
     return paths[:-1], paths[-1]
+
+
+def split_model(
+    arguments: list[Path], model: Path | None, *, others: tuple[str, ...]
+) -> tuple[Path | None, list[Path]]:
+    """The model and the rest of [MODEL] OTHERS..., where --model may have named it too.
+
+    Raises:
+        typer.BadParameter: too few arguments, too many, or a model named twice.
+    """
+    named, rest = arguments[: -len(others)], arguments[-len(others) :]
+    if len(rest) < len(others) or (not named and rest[0].suffix == ".safetensors"):
+        missing = others[len(rest)] if len(rest) < len(others) else others[-1]
+        raise typer.BadParameter(f"{missing} is missing beside {' '.join(map(str, arguments))}")
+    if len(named) > 1:
+        raise typer.BadParameter(f"expected [MODEL] {' '.join(others)}, got {len(arguments)} names")
+    if named and model is not None:
+        raise typer.BadParameter(f"two models are named, {named[0]} and {model}")
+    return (named[0] if named else model), rest
+
+
+def parse_rates(text: str, option: str) -> list[float]:
+    """Bit rates in kbit/s from a list as 1.5,3.
+
+    Raises:
+        SottoError: it is none; the message names the option.
+    """
+    try:
+        return [float(rate) for rate in text.split(",")]
+    except ValueError:
+        raise SottoError(
+            f"{option} {text!r} is no list of kbps: separate numbers by commas, as 1.5,3"
+        ) from None
 
 
 def check_rate(kbps: float | None, codebooks: int | None) -> None:

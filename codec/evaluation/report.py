@@ -8,86 +8,51 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
-import torch
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
-from torch import Tensor
 
 from codec import audio
 from codec.atomic import replacing
 from codec.data.manifest import Entry
 from codec.errors import AudioError, DataError, SottoError
+from codec.evaluation.contenders import Contender, Decoding, ModelAtRates, SpeechCodec
 from codec.evaluation.metrics import METRICS, Interval, ScorePool, Scores, Wave, summary
+from codec.evaluation.rate_plot import Point, rate_figure
 
 _BACKLOG_PER_WORKER = 4  # decoded recordings waiting for a scorer: what bounds memory
-_HEADINGS = {
+HEADINGS = {
     "pesq_nb": "PESQ-nb",
     "pesq_wb": "PESQ-wb",
     "stoi": "STOI",
     "mel_distance": "mel distance\n(dB)",
 }
-_AXES = {
-    "pesq_nb": "PESQ narrowband (MOS-LQO, 1 to 4.55)",
-    "pesq_wb": "PESQ wideband (MOS-LQO, 1 to 4.64)",
-    "stoi": "STOI (0 to 1)",
-    "mel_distance": "mel distance (dB, lower is better)",
-}
-_DECIMALS = {"pesq_nb": 2, "pesq_wb": 2, "stoi": 3, "mel_distance": 2}
-
-
-class SpeechCodec(Protocol):
-    """What `evaluate` asks of a codec; `codec.codec.Codec` is one."""
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz, of the waves it takes and gives."""
-
-    @property
-    def hop_length(self) -> int:
-        """Samples a frame."""
-
-    @property
-    def bits_per_code(self) -> int:
-        """Bits one code takes in a file."""
-
-    def kbps(self, n_quantizers: int) -> float:
-        """Bit rate with this many codebooks."""
-
-    def n_quantizers_for(self, kbps: float) -> int:
-        """Codebooks for a bit rate; SottoError naming the possible ones."""
-
-    def encode(self, wave: Tensor, n_quantizers: int | None = None) -> Tensor:
-        """(samples,) -> codes (n_quantizers, frames)."""
-
-    def decode(self, codes: Tensor, length: int | None = None) -> Tensor:
-        """(n_quantizers, frames) -> (samples,), cut to `length`."""
+DECIMALS = {"pesq_nb": 2, "pesq_wb": 2, "stoi": 3, "mel_distance": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One recording at one rate.
+    """One recording at one rate of one codec.
 
     Attributes:
         file: Path of the recording.
         seconds: Its length.
-        n_quantizers: Codebooks used.
-        kbps: The codec's rate with them.
-        real_kbps: Bits of the codes over the recording's length; a last frame in part full makes
-            it more than `kbps`.
+        codec: "Sotto" or what was scored beside it.
+        n_quantizers: Codebooks used; none where the codec has no such thing.
+        kbps: The rate asked for.
+        real_kbps: Bits of the codes or packets over the recording's length, without what a file
+            adds around them. A last frame in part full makes it more than a model's `kbps`.
         scores: What it scored.
     """
 
     file: str
     seconds: float
-    n_quantizers: int
+    codec: str
+    n_quantizers: int | None
     kbps: float
     real_kbps: float
     scores: Scores
@@ -103,9 +68,10 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class RateSummary:
-    """All recordings at one rate: `intervals` holds one `Interval` per metric name."""
+    """All recordings at one rate of a codec: `intervals` has one `Interval` per metric name."""
 
-    n_quantizers: int
+    codec: str
+    n_quantizers: int | None
     kbps: float
     real_kbps: float
     n_files: int
@@ -120,27 +86,34 @@ class Evaluation:
     skipped: list[Skipped]
 
     def summaries(self) -> list[RateSummary]:
-        """One entry a rate, the lowest first."""
-        return [self._summary(n) for n in sorted({row.n_quantizers for row in self.rows})]
+        """One entry a codec and rate: codecs in the order of the rows, the lowest rate first."""
+        codecs = dict.fromkeys(row.codec for row in self.rows)
+        return [
+            self._summary([row for row in self.rows if (row.codec, row.kbps) == (codec, kbps)])
+            for codec in codecs
+            for kbps in sorted({row.kbps for row in self.rows if row.codec == codec})
+        ]
 
-    def _summary(self, n_quantizers: int) -> RateSummary:
-        rows = [row for row in self.rows if row.n_quantizers == n_quantizers]
+    def _summary(self, rows: Sequence[Row]) -> RateSummary:
         intervals = {name: summary(getattr(row.scores, name) for row in rows) for name in METRICS}
         real = sum(row.real_kbps * row.seconds for row in rows) / sum(row.seconds for row in rows)
-        return RateSummary(n_quantizers, rows[0].kbps, real, len(rows), intervals)
+        first = rows[0]
+        return RateSummary(first.codec, first.n_quantizers, first.kbps, real, len(rows), intervals)
 
     def table(self) -> Table:
         """Mean ± half of the 95 % interval at each real rate; below, how many are undefined."""
         title = "Mean over files ± half of the 95 % interval"
         table = Table(title=title, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-        for heading in ("kbps", "books", "files", *_HEADINGS.values()):
+        table.add_column("codec")
+        for heading in ("kbps", "books", "files", *HEADINGS.values()):
             table.add_column(heading, justify="right")
         for rate in self.summaries():
             table.add_row(
+                rate.codec,
                 f"{rate.real_kbps:.2f}",
-                str(rate.n_quantizers),
+                "–" if rate.n_quantizers is None else str(rate.n_quantizers),
                 str(rate.n_files),
-                *(_cell(rate.intervals[name], _DECIMALS[name]) for name in METRICS),
+                *(_cell(rate.intervals[name], DECIMALS[name]) for name in METRICS),
             )
         if self.skipped:
             reasons = Counter(item.reason for item in self.skipped)
@@ -149,7 +122,7 @@ class Evaluation:
         return table
 
     def write_csv(self, path: Path) -> None:
-        """Writes one line a file and rate to `path`, and one a rate to `STEM-summary.csv` by it.
+        """Writes a line a file and rate to `path`, and one a rate to `STEM-summary.csv` by it.
 
         Undefined scores are `nan`. Neither file is ever seen half-written.
 
@@ -158,14 +131,17 @@ class Evaluation:
         """
         path = Path(path)
         per_file = [
-            (row.file, row.seconds, row.n_quantizers, row.kbps, row.real_kbps, *astuple(row.scores))
+            (
+                *(row.file, row.seconds, row.codec, row.n_quantizers, row.kbps, row.real_kbps),
+                *astuple(row.scores),
+            )
             for row in self.rows
         ]
-        heading = ("file", "seconds", "n_quantizers", "kbps", "real_kbps", *METRICS)
+        heading = ("file", "seconds", "codec", "n_quantizers", "kbps", "real_kbps", *METRICS)
         _write_rows(path, [heading, *per_file])
         ends = [f"{name}_{end}" for name in METRICS for end in ("mean", "low", "high", "undefined")]
         per_rate: list[tuple[object, ...]] = [
-            ("n_quantizers", "kbps", "real_kbps", "files", *ends),
+            ("codec", "n_quantizers", "kbps", "real_kbps", "files", *ends),
         ]
         for rate in self.summaries():
             values = [
@@ -174,7 +150,10 @@ class Evaluation:
                 for value in (interval.mean, interval.low, interval.high, interval.undefined)
             ]
             per_rate.append(
-                (rate.n_quantizers, rate.kbps, rate.real_kbps, rate.n_files, *values),
+                (
+                    *(rate.codec, rate.n_quantizers, rate.kbps, rate.real_kbps, rate.n_files),
+                    *values,
+                ),
             )
         _write_rows(path.with_name(f"{path.stem}-summary{path.suffix}"), per_rate)
 
@@ -184,13 +163,11 @@ class Evaluation:
         Raises:
             SottoError: The file cannot be written.
         """
-        figure = Figure(figsize=(10, 7.5), layout="constrained")
-        FigureCanvasAgg(figure)  # draws in memory: needs no display
+        curves: dict[str, list[Point]] = {}
         rates = self.summaries()
-        for name, axes in zip(METRICS, figure.subplots(2, 2).flat, strict=True):
-            _draw(axes, rates, name)
-        n_files = max((rate.n_files for rate in rates), default=0)
-        figure.suptitle(f"Rate and quality: mean of {n_files} files with 95 % interval")
+        for rate in rates:
+            curves.setdefault(rate.codec, []).append(Point(rate.real_kbps, rate.intervals))
+        figure = rate_figure(curves, max((rate.n_files for rate in rates), default=0))
         with _replacing(Path(path)) as temporary:
             figure.savefig(temporary, format="png", dpi=120)
 
@@ -200,6 +177,7 @@ def evaluate(
     files: Sequence[Entry],
     *,
     kbps: Sequence[float],
+    beside: Sequence[Contender] = (),
     workers: int = 1,
     progress: bool = False,
 ) -> Evaluation:
@@ -210,19 +188,19 @@ def evaluate(
         files: The recordings, as `load_entries` gives them for a folder or a manifest. Unreadable
             ones and those shorter than a frame are passed over.
         kbps: Bit rates, each one the codec has.
+        beside: Other codecs to score on the same recordings.
         workers: Processes that score; 0 or 1 scores in this one.
         progress: Show on stderr how far the model and the scorers are.
 
     Raises:
         SottoError: An impossible rate, no usable file, or a codec that gives NaN.
     """
-    rates = sorted({codec.n_quantizers_for(rate) for rate in kbps})
-    if not rates:
-        raise SottoError("no bit rate to evaluate: name at least one")
+    contenders: list[Contender] = [ModelAtRates(codec, kbps), *beside]
+    n_rates = sum(len(contender.kbps) for contender in contenders)
     rows: list[Row] = []
     skipped: list[Skipped] = []
     waiting: deque[tuple[Callable[[Scores], Row], Future[Scores]]] = deque()
-    with ScorePool(workers) as pool, _Bars(len(files), len(rates), shown=progress) as bars:
+    with ScorePool(workers) as pool, _Bars(len(files), n_rates, shown=progress) as bars:
 
         def collect(leave: int) -> None:
             while len(waiting) > leave:
@@ -238,7 +216,7 @@ def evaluate(
                 skipped.append(Skipped(str(path), _reason(error, path)))
                 bars.passed_over()
                 continue
-            for row, decoded in _decoded(codec, path, original, rates):
+            for row, decoded in _decoded(contenders, path, original, codec.sample_rate):
                 waiting.append((row, pool.submit(original, decoded, codec.sample_rate)))
                 collect(leave=max(1, workers) * _BACKLOG_PER_WORKER)
             bars.coded()
@@ -259,20 +237,20 @@ def _read(path: Path, codec: SpeechCodec) -> Wave:
 
 
 def _decoded(
-    codec: SpeechCodec, path: Path, original: Wave, rates: Sequence[int]
+    contenders: Sequence[Contender], path: Path, original: Wave, sample_rate: int
 ) -> Iterator[tuple[Callable[[Scores], Row], Wave]]:
-    """What one recording sounds like at each number of codebooks, and the row it will fill."""
-    seconds = len(original) / codec.sample_rate
-    codes = codec.encode(torch.from_numpy(original), n_quantizers=rates[-1])
-    for n_quantizers in rates:
-        wave = codec.decode(codes[:n_quantizers], length=len(original)).cpu().numpy()
-        if not np.isfinite(wave).all():
-            raise SottoError(f"{path}: decodes to NaN or infinite samples with this model")
-        bits = n_quantizers * codes.shape[-1] * codec.bits_per_code
-        row = partial(
-            Row, str(path), seconds, n_quantizers, codec.kbps(n_quantizers), bits / seconds / 1000
-        )
-        yield row, wave
+    """What one recording sounds like from each codec at each rate, and the row it will fill."""
+    seconds = len(original) / sample_rate
+    for contender in contenders:
+        for decoding in contender.decodings(original):
+            if not np.isfinite(decoding.wave).all():
+                raise SottoError(f"{path}: decodes to NaN or infinite samples with this model")
+            yield partial(_row, path, seconds, contender.name, decoding), decoding.wave
+
+
+def _row(path: Path, seconds: float, name: str, decoding: Decoding, scores: Scores) -> Row:
+    real_kbps = decoding.bits / seconds / 1000
+    return Row(str(path), seconds, name, decoding.n_quantizers, decoding.kbps, real_kbps, scores)
 
 
 def _reason(error: Exception, path: Path) -> str:
@@ -323,25 +301,6 @@ def _cell(interval: Interval, decimals: int) -> str:
     if interval.n > 1:
         text += f" ± {interval.half_width:.{decimals}f}"
     return text + (f"\n{interval.undefined} undefined" if interval.undefined else "")
-
-
-def _draw(axes: Axes, rates: Sequence[RateSummary], metric: str) -> None:
-    """One metric over the rate: the mean of each rate, its interval as a bar."""
-    axes.set(xlabel="bit rate (kbps)", ylabel=_AXES[metric])
-    axes.grid(alpha=0.3)
-    defined = [rate for rate in rates if rate.intervals[metric].n]
-    if not defined:
-        axes.text(0.5, 0.5, "undefined for all files", ha="center", transform=axes.transAxes)
-        return
-    intervals = [rate.intervals[metric] for rate in defined]
-    axes.errorbar(
-        [rate.real_kbps for rate in defined],
-        [interval.mean for interval in intervals],
-        yerr=np.nan_to_num([interval.half_width for interval in intervals]),
-        marker="o",
-        capsize=4,
-    )
-    axes.set_xlim(left=0)
 
 
 @contextmanager

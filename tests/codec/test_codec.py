@@ -109,6 +109,48 @@ def test_several_windows_are_one_pass_of_the_model(model, codec):
     )
 
 
+def test_half_precision_is_half_the_file_and_stays_so(codec, tmp_path):
+    half = codec.halved()
+    assert half.fingerprint != codec.fingerprint
+    sizes = []
+    for name, one in (("full", codec), ("half", half)):
+        one.save(tmp_path / name)
+        tensors = load_file(tmp_path / name)
+        sizes.append(sum(tensor.nbytes for tensor in tensors.values()))
+    assert sizes[1] == sizes[0] / 2
+    loaded = Codec.load(tmp_path / "half")
+    assert loaded.save(tmp_path / "again") == loaded.fingerprint == half.fingerprint
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "half").read_bytes()
+    assert all(
+        t.dtype == torch.float32
+        for t in loaded._autoencoder.state_dict().values()
+        if t.is_floating_point()
+    )
+
+
+def test_half_precision_decodes_much_alike(codec):
+    codes = codec.encode(wave(2000))
+    expected = codec.decode(codes)
+    error = codec.halved().decode(codes) - expected
+    assert 0 < float(error.abs().max()) < 0.01 * float(expected.abs().max())
+
+
+def test_a_weight_beyond_half_precision_is_refused(model):
+    tensors = inference_tensors(model)
+    name = next(iter(tensors))
+    tensors[name] = tensors[name] + 1e5
+    with pytest.raises(ModelFileError, match=f"{name} is up to 1000.*, beyond half precision"):
+        Codec(CONFIG, tensors).halved()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int32, torch.bfloat16, torch.bool])
+def test_weights_of_other_types_are_refused(model, dtype):
+    tensors = inference_tensors(model)
+    name = max(tensors)
+    with pytest.raises(ModelFileError, match=f"{name} is {dtype}"):
+        Codec(CONFIG, tensors | {name: tensors[name].to(dtype)})
+
+
 def test_nothing_to_do_is_refused(codec):
     with pytest.raises(SottoError, match="1 to 3"):
         codec.encoder(n_quantizers=0)

@@ -15,7 +15,7 @@ from codec.codec import Codec
 from codec.concealment import Concealment
 from codec.config_model import ConvNeXtConfig, ModelConfig, QuantizerConfig, SEANetConfig
 from codec.evaluation.metrics import pesq_wb
-from infer.models import SHIPPED
+from codec.shipped import SHIPPED
 
 SAMPLE_RATE, HOP = 16000, 80
 FADED = 40  # frames of 5 ms until silence: 200 ms

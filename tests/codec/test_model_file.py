@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import numpy as np
@@ -10,7 +11,7 @@ from codec.building import build_autoencoder, inference_tensors
 from codec.codec import Codec
 from codec.config_model import ModelConfig, QuantizerConfig, SEANetConfig
 from codec.errors import ModelFileError
-from codec.model_file import read_model_file, write_model_file
+from codec.model_file import fingerprint, read_model_file, write_model_file
 from tests.support.entropy import changed, make_tables
 
 CONFIG = ModelConfig(
@@ -154,3 +155,23 @@ def test_others_may_read_a_model_as_they_may_any_new_file(path):
     other = path.with_name("other")
     other.touch()
     assert path.stat().st_mode == other.stat().st_mode
+
+
+def test_the_fingerprint_is_of_the_half_precision_that_is_there(path, tensors):
+    """As docs and module say: config text, then name, dtype, shape and little-endian bytes."""
+    about = json.dumps(CONFIG.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    numbers = np.arange(-6, 6).reshape(3, 4) / 8
+    for dtype, stored in (("float32", "<f4"), ("float16", "<f2")):
+        data = (
+            about.encode() + f"\nweight {dtype} 3x4\n".encode() + numbers.astype(stored).tobytes()
+        )
+        weight = torch.from_numpy(numbers.astype(dtype))
+        expected = hashlib.blake2b(data, digest_size=16).hexdigest()
+        assert fingerprint(CONFIG, {"weight": weight}) == expected
+    half = path.with_name("half.safetensors")
+    halves = {name: tensor.half() for name, tensor in tensors.items()}
+    digest = write_model_file(half, CONFIG, halves, TABLES)
+    file = read_model_file(half)
+    assert file.fingerprint == digest != read_model_file(path).fingerprint
+    assert file.tables is not None and file.tables.fingerprint == TABLES.fingerprint
+    assert all(tensor.dtype == torch.float16 for tensor in file.tensors.values())

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from codec import audio
+from codec import audio, shipped
 from codec.building import build_autoencoder, inference_tensors
 from codec.codec import Codec
 from codec.config_model import ModelConfig
@@ -63,6 +63,7 @@ def model(codec: Codec, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No model from outside, and lines that do not wrap."""
+    """No model but those of the tests, and lines that do not wrap."""
     monkeypatch.delenv("SOTTO_MODEL", raising=False)
+    monkeypatch.setattr(shipped, "SHIPPED", Path("no-model-is-shipped.safetensors"))
     monkeypatch.setenv("COLUMNS", "200")

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from codec import shipped as shipping
 from codec.codec import Codec
 from codec.errors import ModelFileError, SottoError
-from infer import models
 from infer.models import find_model, load_model
 
 
@@ -12,7 +12,7 @@ from infer.models import find_model, load_model
 def shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Where a shipped model would be; none is."""
     monkeypatch.delenv("SOTTO_MODEL", raising=False)
-    monkeypatch.setattr(models, "SHIPPED", tmp_path / "default.safetensors")
+    monkeypatch.setattr(shipping, "SHIPPED", tmp_path / "default.safetensors")
     return tmp_path / "default.safetensors"
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from codec.audio import write_wav
 from codec.data.manifest import Entry
 from codec.errors import DataError, SottoError
+from codec.evaluation.contenders import Decoding
 from codec.evaluation.metrics import METRICS, summary
 from codec.evaluation.report import Evaluation, evaluate
 
@@ -55,6 +56,17 @@ class ResidualPCM:
 class Broken(ResidualPCM):
     def decode(self, codes: Tensor, length: int | None = None) -> Tensor:
         return super().decode(codes, length) * math.nan
+
+
+class Halver:
+    """A codec beside it: keeps the loudness of nothing, at rates of its own."""
+
+    name = "Halver"
+    kbps = (7.0, 9.0)
+
+    def decodings(self, wave: np.ndarray):
+        for kbps in self.kbps:
+            yield Decoding(kbps, None, round(1000 * len(wave) / RATE), wave / kbps)
 
 
 def speechlike(seconds: float, seed: int) -> np.ndarray:
@@ -107,6 +119,24 @@ def test_the_real_rate_counts_the_padded_frame(tmp_path):
     rows = evaluate(ResidualPCM(), [save(tmp_path, "a.wav", wave)], kbps=[32]).rows
     assert rows[0].kbps == 32
     assert rows[0].real_kbps == pytest.approx(8 * 1001 / (4001 / RATE) / 1000)
+
+
+def test_a_codec_beside_is_scored_on_the_same_files(evaluation, files, tmp_path):
+    both = evaluate(ResidualPCM(), files, kbps=KBPS, beside=[Halver()])
+    assert [row for row in both.rows if row.codec == "Sotto"] == evaluation.rows
+    others = [row for row in both.rows if row.codec == "Halver"]
+    assert [(row.file, row.kbps) for row in others] == [
+        (str(entry.path), kbps) for entry in files for kbps in Halver.kbps
+    ]
+    assert all(row.real_kbps == pytest.approx(1, abs=0.01) for row in others)
+    named = [(rate.codec, rate.kbps) for rate in both.summaries()]
+    assert named == [*(("Sotto", kbps) for kbps in KBPS), ("Halver", 7), ("Halver", 9)]
+    assert shown(both).count("Halver") == 2 and shown(both).count("Sotto") == 3
+    both.plot(tmp_path / "plot.png")
+    both.write_csv(tmp_path / "scores.csv")
+    with (tmp_path / "scores-summary.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["n_quantizers"] for line in lines] == ["1", "2", "4", "", ""]
 
 
 def test_a_rate_asked_for_twice_is_scored_once(files):
