@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from typing import Final, Literal
 
 import av
 import av.error
@@ -15,7 +16,7 @@ from codec.evaluation.contenders import Decoding
 from codec.evaluation.metrics import Wave
 from codec.resampling import resample
 
-_LIBRARY = "libopus"
+_LIBRARY: Final = "libopus"
 _SAMPLE_RATES = (8000, 12_000, 16_000, 24_000, 48_000)
 _DECODED_RATE = 48_000  # whatever was encoded, FFmpeg decodes to this
 _LOWEST, _HIGHEST = 0.5, 256.0  # kbit/s a channel
@@ -44,8 +45,8 @@ class OpusAtRates:
             takes = ", ".join(map(str, _SAMPLE_RATES))
             raise SottoError(f"Opus does not take {sample_rate} Hz, only {takes}")
         try:
-            for mode in ("w", "r"):
-                av.codec.Codec(_LIBRARY, mode)
+            av.codec.Codec(_LIBRARY, "w")
+            av.codec.Codec(_LIBRARY, "r")
         except UnknownCodecError:
             raise SottoError(
                 "this PyAV was built without libopus: install a wheel of it (pip install av) "
@@ -106,18 +107,15 @@ class OpusAtRates:
         return resample(samples[None, -kept:], _DECODED_RATE, self._sample_rate)[0]
 
 
-def _context(mode: str, sample_rate: int) -> AudioCodecContext:
+def _context(mode: Literal["r", "w"], sample_rate: int) -> AudioCodecContext:
     context = av.CodecContext.create(_LIBRARY, mode)
-    if not isinstance(context, AudioCodecContext):
-        raise SottoError(f"{_LIBRARY} of this PyAV is no audio codec")
     context.sample_rate = sample_rate
     context.layout = "mono"
     return context
 
 
 def _floats(frame: AudioFrame) -> Wave:
-    """(samples,) of a mono frame."""
+    """(samples,) of a mono frame, whether in 16 bits or float."""
     samples = frame.to_ndarray().reshape(-1)
-    if samples.dtype == np.int16:
-        return samples.astype(np.float32) / 32768
-    return samples.astype(np.float32)
+    scale = 1 / 32768 if samples.dtype == np.int16 else 1.0
+    return (scale * samples).astype(np.float32)
