@@ -29,7 +29,7 @@ HEADINGS = {
     "pesq_nb": "PESQ-nb",
     "pesq_wb": "PESQ-wb",
     "stoi": "STOI",
-    "mel_distance": "mel distance\n(dB)",
+    "mel_distance": "mel (dB)",
 }
 DECIMALS = {"pesq_nb": 2, "pesq_wb": 2, "stoi": 3, "mel_distance": 2}
 
@@ -102,17 +102,18 @@ class Evaluation:
 
     def table(self) -> Table:
         """Mean ± half of the 95 % interval at each real rate; below, how many are undefined."""
-        title = "Mean over files ± half of the 95 % interval"
+        rates = self.summaries()
+        n_files = max((rate.n_files for rate in rates), default=0)
+        title = f"Mean over {n_files} files ± half of the 95 % interval"
         table = Table(title=title, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
         table.add_column("codec")
-        for heading in ("kbps", "books", "files", *HEADINGS.values()):
+        for heading in ("kbps", "books", *HEADINGS.values()):
             table.add_column(heading, justify="right")
-        for rate in self.summaries():
+        for rate in rates:
             table.add_row(
                 rate.codec,
                 f"{rate.real_kbps:.2f}",
                 "–" if rate.n_quantizers is None else str(rate.n_quantizers),
-                str(rate.n_files),
                 *(_cell(rate.intervals[name], DECIMALS[name]) for name in METRICS),
             )
         if self.skipped:
