@@ -18,10 +18,13 @@ from typer.core import TyperGroup
 from codec.errors import SottoError
 from infer.commands_audio import decode, encode
 from infer.commands_codes import codes
+from infer.commands_curves import curves
 from infer.commands_export import export
 from infer.commands_model import evaluate, schema, tables
+from infer.commands_report import report
 from infer.commands_sc import cut, info, trim, verify
 from infer.commands_shrink import shrink
+from infer.commands_usage import usage
 from infer.partial import NoReaderError
 from infer.workers import Terminated, raise_on_signals, system_error
 
@@ -64,18 +67,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    encode,
-    decode,
-    info,
-    trim,
-    cut,
-    verify,
-    codes,
-    evaluate,
-    tables,
-    shrink,
-    export,
-    schema,
+    *(encode, decode, info, trim, cut, verify, codes),
+    *(evaluate, report, usage, curves, tables, shrink, export, schema),
 ):
     app.command()(command)
 

@@ -9,7 +9,7 @@ import typer
 from infer.options import Device, Split, Where, parse_rates
 from infer.planning import check_target
 from infer.reporting import show
-from infer.scoring import CORES, Workers
+from infer.scoring import CORES, Workers, counting
 
 if TYPE_CHECKING:
     from codec.codec import Codec
@@ -62,9 +62,6 @@ def _compare(
     codec: "Codec", half: "Codec", entries: "Sequence[Entry]", rates: list[float], workers: int
 ) -> None:
     """Says what the smaller model costs."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from codec.evaluation.comparison import changed_codes, score_changes, score_table
     from codec.evaluation.report import evaluate
 
@@ -73,9 +70,8 @@ def _compare(
     ]
     scored = {row.file for row in evaluations[0].rows}
     usable = [entry for entry in entries if str(entry.path) in scored]
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("codes", total=len(usable))
-        shares = changed_codes(codec, half, usable, lambda: progress.advance(task))
+    with counting("codes", len(usable)) as advance:
+        shares = changed_codes(codec, half, usable, advance)
     show(score_table(score_changes(*evaluations), "Change of scores ± half of its 95 % interval"))
     listed = ", ".join(f"{share:.2%}" for share in shares)
     typer.echo(f"codes that differ, first codebook to last: {listed}")

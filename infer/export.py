@@ -10,12 +10,9 @@ The graphs are written layer by layer (`export_layers`), not traced: torch.onnx 
 a graph for one number of frames, channel-major and full of transposes, that takes longer to run.
 """
 
-import contextlib
 import dataclasses
 import os
-import shutil
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +26,7 @@ from infer import export_check, export_layers
 from infer.export_check import Agreement
 from infer.export_graph import OPSET, Graph, Scale
 from infer.export_int8 import find_scales, loss
+from infer.new_folder import new_folder
 from infer.runtime.card import CARD, Card, OnnxFile, digest
 from infer.runtime.session import Array, Session
 
@@ -74,7 +72,7 @@ def export(
     """
     if len(calibration) == 1:
         raise SottoError("one recording is too few to calibrate int8 by: give two or more")
-    with _new_folder(Path(target), replace=replace) as folder:
+    with new_folder(Path(target), mark=CARD, what="an export", replace=replace) as folder:
         made = _make(codec, "fp32", {})
         checks = _check(codec, made, report)
         if calibration:
@@ -207,21 +205,3 @@ def _card(codec: Codec, made: Sequence[_Made], checks: dict[str, dict[str, float
         files=tuple(one.file for one in made),
         checks=checks,
     )
-
-
-@contextlib.contextmanager
-def _new_folder(target: Path, *, replace: bool) -> Iterator[Path]:
-    """A hidden folder beside `target` that takes its place if the block ends well."""
-    if target.exists() and not (replace and (target / CARD).is_file()):
-        hint = "--force replaces an export" if (target / CARD).is_file() else "name another"
-        raise SottoError(f"{target} is there already: {hint}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
-    temporary.mkdir()
-    try:
-        yield temporary
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,6 +1,8 @@
 """What the commands that score have in common: options, and Opus beside the model."""
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +16,7 @@ CORES = os.cpu_count() or 1
 
 Opus = Annotated[
     str | None,
-    typer.Option(metavar="KBPS,...", help="Score Opus too, at these rates, as 6,8,12."),
+    typer.Option(metavar="KBPS,...", help="Score Opus too, at these rates, as 6,8,12; '': not."),
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that score.")]
 
@@ -25,8 +27,20 @@ def opus_beside(rates: str | None, sample_rate: int) -> "list[Contender]":
     Raises:
         SottoError: no list of rates, a rate that Opus does not have, or no libopus.
     """
-    if rates is None:
+    if not rates:
         return []
     from codec.evaluation.opus import OpusAtRates
 
     return [OpusAtRates(parse_rates(rates, "--opus"), sample_rate)]
+
+
+@contextmanager
+def counting(doing: str, total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar on stderr; yields what to call after each of `total` things."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
+
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(doing, total=total)
+        yield lambda: progress.advance(task)

@@ -21,6 +21,7 @@ from codec.atomic import replacing
 from codec.data.manifest import Entry
 from codec.errors import AudioError, DataError, SottoError
 from codec.evaluation.contenders import Contender, Decoding, ModelAtRates, SpeechCodec
+from codec.evaluation.figures import save_figure
 from codec.evaluation.metrics import METRICS, Interval, ScorePool, Scores, Wave, summary
 from codec.evaluation.rate_plot import Point, rate_figure
 
@@ -169,8 +170,7 @@ class Evaluation:
         for rate in rates:
             curves.setdefault(rate.codec, []).append(Point(rate.real_kbps, rate.intervals))
         figure = rate_figure(curves, max((rate.n_files for rate in rates), default=0))
-        with _replacing(Path(path)) as temporary:
-            figure.savefig(temporary, format="png", dpi=120)
+        save_figure(figure, Path(path))
 
 
 def evaluate(
@@ -212,7 +212,9 @@ def evaluate(
         for entry in files:
             path = Path(entry.path)
             try:
-                original = _read(path, codec)
+                original = read_recording(path, codec.sample_rate)
+                if len(original) < codec.hop_length:
+                    raise AudioError("shorter than a frame of the codec")
             except (AudioError, OSError) as error:
                 skipped.append(Skipped(str(path), _reason(error, path)))
                 bars.passed_over()
@@ -228,13 +230,14 @@ def evaluate(
     return Evaluation(rows, skipped)
 
 
-def _read(path: Path, codec: SpeechCodec) -> Wave:
-    """One recording as float32 (samples,) at the codec's rate, its channels averaged."""
-    channels, _ = audio.read(path, sample_rate=codec.sample_rate)
-    wave = np.ascontiguousarray(audio.to_mono(channels).reshape(-1), dtype=np.float32)
-    if len(wave) < codec.hop_length:
-        raise AudioError("shorter than a frame of the codec")
-    return wave
+def read_recording(path: Path, sample_rate: int) -> Wave:
+    """One recording as float32 (samples,) at a rate in Hz, its channels averaged.
+
+    Raises:
+        AudioError: It cannot be read.
+    """
+    channels, _ = audio.read(path, sample_rate=sample_rate)
+    return np.ascontiguousarray(audio.to_mono(channels).reshape(-1), dtype=np.float32)
 
 
 def _decoded(
