@@ -7,6 +7,7 @@ import typer
 
 from infer.options import Force
 from infer.planning import check_target
+from infer.reporting import count
 
 
 def curves(
@@ -22,4 +23,4 @@ def curves(
     found = read_curves(run)
     save_figure(curves_figure(found, run.resolve().name), target)
     last = max(int(curve.steps[-1]) for curve in found.values())
-    typer.echo(f"{target}: {len(found)} curves, up to step {last:,}")
+    typer.echo(f"{target}: {count(len(found), 'curve')}, up to step {last:,}")

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+# With fewer the entropy of what was seen is too low: by about (rows - 1) / (2 frames) nats.
+_ENOUGH_FRAMES_A_ROW = 10
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -46,10 +49,13 @@ def codebook_usage(codes: Sequence[NDArray[np.integer]], codebook_size: int) -> 
 
 def usage_table(usages: Sequence[Usage]) -> Table:
     """Rows used, perplexity and entropy of each codebook."""
-    size = len(usages[0].hits)
+    size, frames = len(usages[0].hits), int(usages[0].hits.sum())
     bits = np.log2(size)
     table = Table(
-        title=f"Codebooks of {size} rows over {usages[0].hits.sum():,} frames",
+        title=f"Codebooks of {size} rows over {frames:,} frames",
+        caption="few frames a row: all of it is more, given more speech"
+        if frames < _ENOUGH_FRAMES_A_ROW * size
+        else None,
         box=SIMPLE_HEAD,
         pad_edge=False,
     )

@@ -82,7 +82,7 @@ def curves_figure(curves: Mapping[str, Curve], title: str) -> Figure:
     for axes, (name, group) in zip(panels, groups.items(), strict=False):
         _draw(axes, _PANELS[name], group)
         if name == "loss":
-            axes.set_yscale("log")
+            _to_log_scale(axes)
     for axes in panels[len(groups) :]:
         axes.remove()
     figure.suptitle(title)
@@ -98,9 +98,17 @@ def _draw(axes: Axes, title: str, group: Mapping[str, Curve]) -> None:
     axes.grid(alpha=0.3)
     for label, curve in group.items():
         steps, values = _smoothed(curve)
+        if not values.any():  # a loss that is switched off
+            continue
         mark = "o" if len(steps) < 40 else ""
         axes.plot(steps, values, label=label.replace("_", " "), marker=mark, markersize=3)
     axes.legend(fontsize=7)
+
+
+def _to_log_scale(axes: Axes) -> None:
+    axes.set_yscale("log")
+    for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        ticks("{x:g}")
 
 
 def _smoothed(curve: Curve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from torch.utils.tensorboard import SummaryWriter
 from typer.testing import CliRunner
 
 from codec import shipped
@@ -86,3 +87,60 @@ def test_rates_that_opus_lacks_are_told(
 ) -> None:
     result = run("evaluate", model, speech, "--opus", rates)
     assert result.exit_code == 1 and message in result.stderr
+
+
+def test_report_makes_a_page(shipped_model: Path, speech: Path, tmp_path: Path) -> None:
+    target = tmp_path / "page"
+    arguments = ["report", speech, "--out", target, "--kbps", "1.2,4.8", "--workers", 1]
+    out = succeed(*arguments, "--opus", "8")
+    assert "2 recordings" in out and out.count("Sotto") == 2
+    assert (target / "index.html").is_file()
+    assert run(*arguments).exit_code == 1
+    succeed(*arguments, "--opus", "", "--clips", 1, "--force")
+    assert not (target / "02").exists()
+
+
+def test_usage_shows_every_codebook(model: Path, speech: Path, tmp_path: Path) -> None:
+    plot = tmp_path / "usage.png"
+    out = succeed("usage", model, speech, "--plot", plot)
+    assert "Codebooks of 64 rows over 400 frames" in out and "perplexity" in out
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_curves_of_a_run(tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path / "run/tensorboard")) as writer:
+        writer.add_scalar("loss/mel", 1.0, 7)
+    target = tmp_path / "curves.png"
+    assert "1 curve, up to step 7" in succeed("curves", tmp_path / "run", target)
+    assert target.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param("report {speech} --out page", "no model", id="report-without-model"),
+        pytest.param("report {model} empty --out page --kbps 1.2", "empty", id="report-empty"),
+        pytest.param("report {model} {speech} --out page --kbps 2", "1.2, 2.4", id="report-rate"),
+        pytest.param("report {model} {speech} --out {speech}", "name another", id="report-onto"),
+        pytest.param("usage {model} empty", "empty", id="usage-empty"),
+        pytest.param("usage {speech}", "no model", id="usage-without-model"),
+        pytest.param("curves gone out.png", "no such run", id="curves-of-nothing"),
+        pytest.param("curves empty out.png", "no TensorBoard events", id="curves-empty"),
+        pytest.param("curves empty no/out.png", "no folder", id="curves-to-nowhere"),
+    ],
+)
+def test_bad_input_ends_in_one_line(
+    arguments: str,
+    message: str,
+    model: Path,
+    speech: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    result = run(*arguments.format(model=model, speech=speech).split())
+    assert result.exit_code == 1 and message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
