@@ -86,7 +86,7 @@ def good_sc_files(coder: EntropyTables) -> dict[str, list[bytes]]:
 
 
 def good_models(coder: EntropyTables) -> list[bytes]:
-    """Tiny model files, with tables and without."""
+    """Tiny model files: without tables and with, and in half precision."""
     half = {"channels": 2, "dilations": [1]}
     config = ModelConfig.model_validate(
         {
@@ -103,11 +103,15 @@ def good_models(coder: EntropyTables) -> list[bytes]:
     torch.manual_seed(0)
     autoencoder = build_autoencoder(config)
     fold_weight_norm(autoencoder)
+    tensors = inference_tensors(autoencoder)
+    halves = {name: tensor.half() for name, tensor in tensors.items()}
     models = []
     with tempfile.TemporaryDirectory() as folder:
-        for index, some in enumerate((None, coder)):
+        for index, (weights, some) in enumerate(
+            ((tensors, None), (tensors, coder), (halves, coder))
+        ):
             path = Path(folder) / f"{index}.safetensors"
-            write_model_file(path, config, inference_tensors(autoencoder), some)
+            write_model_file(path, config, weights, some)
             models.append(path.read_bytes())
     return models
 
