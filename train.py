@@ -4,10 +4,15 @@ import os
 import sys
 from typing import Annotated
 
-import typer
-from rich.console import Console
-
 from codec.errors import SottoError
+from codec.extras import needing
+
+try:
+    with needing("torch"):
+        import typer
+        from rich.console import Console
+except SottoError as error:
+    sys.exit(f"error: {error}")
 
 # OpenMP threads that spin while they wait take the cores from the processes that read audio.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -23,13 +28,14 @@ def main(
     ] = False,
 ) -> None:
     """Train a codec as a YAML file describes it."""
-    # Imported here so that --help and mistakes in the YAML do not wait for torch.
-    from codec.config_files import load_config
-
     console = Console(stderr=True)
     try:
+        # Imported here so that --help and mistakes in the YAML do not wait for torch.
+        with needing("torch"):
+            from codec.config_files import load_config
         run = load_config(config, overrides or ())
-        from codec.training.trainer import train
+        with needing("torch"):
+            from codec.training.trainer import train
 
         folder = train(run, resume=resume, console=console)
     except (SottoError, OSError) as error:

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from codec.errors import SottoError
+from codec.extras import needing
 from infer.commands_audio import decode, encode
 from infer.commands_codes import codes
 from infer.commands_curves import curves
@@ -35,7 +36,8 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Runs the command; raises typer.Exit for what is no bug."""
         try:
-            return super().invoke(ctx)
+            with needing("torch"):
+                return super().invoke(ctx)
         except NoReaderError:
             _forget_stdout()
             raise typer.Exit(1) from None
@@ -74,7 +76,7 @@ for command in (
 
 
 def main() -> None:
-    """Entry of the console script."""
+    """Runs the command that was typed."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that the terminal lacks letters for
             stream.reconfigure(errors="backslashreplace")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from codec.errors import SottoError
+from codec.extras import needing
 from infer.options import Force, Model, split_model
 
 
@@ -40,11 +41,9 @@ def export(
     model, (target,) = split_model(paths, model, others=("OUT",))
     if int8 != (calibrate is not None):
         raise SottoError("8 bits need speech to choose ranges by: --int8 --calibrate FOLDER")
-    try:
+    with needing("export"):
         from infer.export import export as write
         from infer.export_int8 import calibration_waves
-    except ImportError as error:
-        raise SottoError(f"{error.name} is missing: pip install 'sotto[export]'") from None
     from infer.models import load_model
 
     codec = load_model(model)

@@ -1,7 +1,4 @@
 import shutil
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,45 +15,6 @@ from infer.runtime import read_card
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return 0.1 * np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def test_nothing_but_numpy_and_onnxruntime_is_needed(exported: Path, tmp_path: Path) -> None:
-    program = textwrap.dedent("""
-        import importlib.abc, sys
-
-        HEAVY = {"torch", "torchaudio", "pydantic", "safetensors", "av", "onnx", "typer", "rich",
-                 "constriction", "scipy", "yaml"}
-
-        class Refuse(importlib.abc.MetaPathFinder):
-            def find_spec(self, name, path, target=None):
-                if name.split(".")[0] in HEAVY:
-                    raise ImportError(f"{name} is not installed")
-
-        sys.meta_path.insert(0, Refuse())
-        import numpy as np
-        from infer.runtime import Codec, decode_sc, encode_sc
-
-        codec = Codec.load(sys.argv[1])
-        wave = 0.1 * np.random.default_rng(0).standard_normal(1234).astype(np.float32)
-        codes = codec.encode(wave)
-        with codec.stream_encoder() as stream:
-            assert np.array_equal(np.concatenate([stream.push(wave), stream.flush()], 1), codes)
-        with codec.stream_decoder() as stream:
-            spoken = np.concatenate([stream.push(frame) for frame in codes.T] + [stream.push(None)])
-        assert np.abs(spoken[:1234] - codec.decode(codes, 1234)).max() < 1e-5
-        encode_sc(codec, [wave[None]], sys.argv[2], n_quantizers=4)
-        decoded = np.concatenate(list(decode_sc(codec, sys.argv[2])), axis=1)
-        assert np.abs(decoded[0] - codec.decode(codes, 1234)).max() < 1e-5
-        print("heavy:", HEAVY & set(sys.modules))
-    """)
-    result = subprocess.run(
-        [sys.executable, "-c", program, str(exported), str(tmp_path / "x.sc")],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[3],
-    )
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.strip() == "heavy: set()"
 
 
 def test_it_says_the_same_of_itself(codec: Codec, light: LightCodec) -> None:

@@ -9,7 +9,7 @@ from codec import audio
 from codec.codec import Codec
 from codec.errors import AudioError, BitstreamError
 from infer.bitstream import Reader, write
-from infer.files import decode_file
+from infer.files import decode_file, encode_file
 from infer.runtime import Codec as LightCodec
 from infer.runtime import decode_sc, encode_sc
 
@@ -40,6 +40,25 @@ def test_files_come_back_at_their_length(
     decode_file(codec, tmp_path / "x.sc", tmp_path / "x.wav")
     spoken, _ = audio.read(tmp_path / "x.wav")
     np.testing.assert_allclose(found.clip(-1, 1), spoken, atol=1e-4)
+
+
+@pytest.mark.parametrize("samples", [1, 8000, 20011])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_files_are_those_of_pytorch_byte_for_byte(
+    samples: int, channels: int, codec: Codec, light: LightCodec, tmp_path: Path
+) -> None:
+    audio.write_wav(tmp_path / "in.wav", noise(channels, samples), 8000)
+    encode_file(
+        codec,
+        tmp_path / "in.wav",
+        tmp_path / "theirs.sc",
+        n_quantizers=3,
+        channels="keep",
+        target_lufs=None,
+    )
+    wave, _ = audio.read(tmp_path / "in.wav")
+    encode_sc(light, [wave], tmp_path / "ours.sc", n_quantizers=3, channels=channels)
+    assert (tmp_path / "ours.sc").read_bytes() == (tmp_path / "theirs.sc").read_bytes()
 
 
 def test_the_models_own_rate_is_the_default(light: LightCodec) -> None:
