@@ -21,6 +21,7 @@ from infer.commands_audio import decode, encode
 from infer.commands_codes import codes
 from infer.commands_curves import curves
 from infer.commands_export import export
+from infer.commands_live import receive, send, stream
 from infer.commands_model import evaluate, schema, tables
 from infer.commands_report import report
 from infer.commands_sc import cut, info, trim, verify
@@ -72,6 +73,8 @@ for command in (
     *(encode, decode, info, trim, cut, verify, codes),
     *(evaluate, report, usage, curves, tables, shrink, export, schema),
 ):
+    app.command()(command)
+for command in (stream, send, receive):
     app.command()(command)
 
 
