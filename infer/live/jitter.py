@@ -31,7 +31,7 @@ _SMOOTH = 0.1  # weight of each new offset: speakers take samples in blocks
 _TOO_LARGE, _TOO_SMALL = 1.25, -0.5  # frames off target: more than one apart, or it would swing
 _SPACING = 10  # frames between two that are left out or filled in
 _FAR = 4  # frames off target from which every frame may be one
-_LATE_IN_A_ROW = 10  # packets after which the sender's clock must have jumped
+_LATE_SECONDS = 0.2  # with nothing but late packets: the sender's clock must have jumped
 _AHEAD_SECONDS = 2.0  # beyond the longest delay: more is a jump, too
 _RETIRED = 8  # streams that ended, whose last packets may still come
 
@@ -119,7 +119,9 @@ class _Schedule:
     transits: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW))
     offset: float | None = None  # smoothed; none: not begun to play
     since_change: int = 0
-    late_in_a_row: int = 0
+    late_since: float | None = None  # of packets that were all late
+    base: float = 0.0  # the least transit
+    target: float = 0.0  # delay beyond it
 
 
 class JitterBuffer:
@@ -159,6 +161,7 @@ class JitterBuffer:
         self._retired: deque[int] = deque(maxlen=_RETIRED)
         self._arrivals = Arrivals()
         self._sequences, self._numbers = Unwrapped(SEQUENCE_BITS), Unwrapped(FRAME_BITS)
+        self._origin: int | None = None
         self._schedule: _Schedule | None = None
         self._last_arrival = 0.0
 
@@ -169,13 +172,7 @@ class JitterBuffer:
     @property
     def target(self) -> float:
         """Seconds that the delay should be, over the quickest packet's."""
-        transits = self._schedule.transits if self._schedule else ()
-        if not transits:
-            return self._shortest
-        ordered = sorted(transits)
-        lateness = ordered[int(_QUANTILE * (len(ordered) - 1) + 0.5)] - ordered[0]
-        # Half a frame more, as the offset may be so much off its target.
-        return min(self._longest, max(self._shortest, lateness + self._frame / 2))
+        return self._schedule.target if self._schedule else self._shortest
 
     def push(self, packet: Packet, now: float) -> None:
         """Takes a packet that came at `now`."""
@@ -190,17 +187,20 @@ class JitterBuffer:
         if not self._take(packet.sequence):
             return
         self._last_arrival = now
-        first = self._numbers(packet.first_frame)
+        # Counted from the first that came: small numbers keep times exact.
+        number = self._numbers(packet.first_frame)
+        self._origin = number if self._origin is None else self._origin
+        first = number - self._origin
         if not count:
             self._schedule = self._schedule or _Schedule(first)
             self._schedule.end = first
             return
-        schedule = self._fitting(first, count)
+        schedule = self._fitting(first, count, now)
         if schedule.offset is None:
             schedule.next = min(schedule.next, first)
         elif first + count <= schedule.next:
             self.counts.late += 1
-        schedule.transits.append(now - first * self._frame)
+        self._learn(schedule, now - first * self._frame)
         earlier = packet.earlier
         for index in range(earlier.shape[1]):
             number = first - earlier.shape[1] + index
@@ -223,7 +223,7 @@ class JitterBuffer:
         if not schedule.transits:
             return Turn(Kind.IDLE)
         offset = now - schedule.next * self._frame
-        wanted = min(schedule.transits) + self.target
+        wanted = schedule.base + schedule.target
         if schedule.offset is None:
             if offset < wanted and schedule.end is None:
                 return Turn(Kind.IDLE)
@@ -233,7 +233,7 @@ class JitterBuffer:
             self.counts.pauses += 1
             return Turn(Kind.IDLE)
         schedule.offset += _SMOOTH * (offset - schedule.offset)
-        if self._adjust(schedule, schedule.offset - wanted):
+        if schedule.end is None and self._adjust(schedule, schedule.offset - wanted):
             self.counts.filled_in += 1
             return Turn(Kind.MISSING, stream=stream)
         held = schedule.frames.pop(schedule.next, None)
@@ -268,6 +268,15 @@ class JitterBuffer:
         schedule.since_change = 0
         return frames < 0
 
+    def _learn(self, schedule: _Schedule, transit: float) -> None:
+        """Chooses the delay anew, by one more packet's transit."""
+        schedule.transits.append(transit)
+        ordered = sorted(schedule.transits)
+        lateness = ordered[round(_QUANTILE * (len(ordered) - 1))] - ordered[0]
+        # Half a frame more, as the offset may be so much off its target.
+        wanted = max(self._shortest, lateness + self._frame / 2)
+        schedule.base, schedule.target = ordered[0], min(self._longest, wanted)
+
     def _take(self, sequence: int) -> bool:
         """Counts a packet; whether it is new."""
         before = self._arrivals.lost, self._arrivals.duplicates, self._arrivals.reordered
@@ -279,16 +288,19 @@ class JitterBuffer:
         self.counts.reordered += after[2] - before[2]
         return new
 
-    def _fitting(self, first: int, count: int) -> _Schedule:
+    def _fitting(self, first: int, count: int, now: float) -> _Schedule:
         """The schedule that these frames belong to: a new one if the sender's clock jumped."""
         schedule = self._schedule
         if schedule is None:
             self._schedule = schedule = _Schedule(first)
             return schedule
         late = schedule.offset is not None and first + count <= schedule.next
-        schedule.late_in_a_row = schedule.late_in_a_row + 1 if late else 0
+        since = schedule.late_since
+        schedule.late_since = (now if since is None else since) if late else None
+        # A burst that an outage held back is late as well, but comes at once.
+        late_for = now - schedule.late_since if schedule.late_since is not None else 0.0
         most = (self._longest + _AHEAD_SECONDS) / self._frame
-        if schedule.late_in_a_row >= _LATE_IN_A_ROW or first - schedule.next > most:
+        if late_for >= _LATE_SECONDS or first - schedule.next > most:
             self.counts.resyncs += 1
             self._schedule = schedule = _Schedule(first)
         return schedule
@@ -298,6 +310,7 @@ class JitterBuffer:
         self._stream = stream
         self._arrivals = Arrivals()
         self._sequences, self._numbers = Unwrapped(SEQUENCE_BITS), Unwrapped(FRAME_BITS)
+        self._origin = None
         self.counts.streams += 1
 
     def _retire(self) -> None:
