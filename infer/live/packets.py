@@ -172,15 +172,11 @@ class Packetizer:
         """Gives what is left, and the packets that say that it was the last."""
         if self._pending.shape[1]:
             yield self._packet(self._pending.shape[1])
-        self._redundancy = 0
         for _ in range(_ENDS):
             yield self._packet(0)
 
     def _packet(self, frames: int) -> bytes:
         codes, self._pending = self._pending[:, :frames], self._pending[:, frames:]
-        again = self._earlier[:, self._earlier.shape[1] - self._redundancy :]
-        if not self._redundancy:
-            again = self._earlier[:0, :0]
         packet = Packet(
             stream=self._stream,
             sequence=self.packets,
@@ -188,7 +184,7 @@ class Packetizer:
             bits=self._bits,
             fingerprint=self._fingerprint,
             codes=codes,
-            earlier=again,
+            earlier=self._earlier if frames else self._earlier[:0, :0],
         ).to_bytes()
         kept = np.concatenate((self._earlier, codes[: self._n_again]), axis=1)
         self._earlier = kept[:, max(0, kept.shape[1] - self._redundancy) :]
