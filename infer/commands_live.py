@@ -168,9 +168,7 @@ def receive(
         int, typer.Option(metavar="MS", min=0, help="The same at the most.")
     ] = 500,
     latency: Latency = 60,
-    once: Annotated[
-        bool, typer.Option("--once", help="End when the sender has ended.")
-    ] = False,
+    once: Annotated[bool, typer.Option("--once", help="End when the sender has ended.")] = False,
     idle: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", min=0.1, help="End when so long nothing has come."),

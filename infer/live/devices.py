@@ -79,7 +79,7 @@ class CardOutput:
         self.name, self.sample_rate, self.channels = name, sample_rate, channels
         self.underruns = 0
         self._fifo = Fifo(round(_QUEUE_SECONDS * sample_rate))
-        self._playing = False
+        self._playing = self._ending = False
 
     def write(self, wave: Wave) -> None:
         """Appends samples (samples,)."""
@@ -91,7 +91,7 @@ class CardOutput:
 
     def ending(self) -> None:
         """To run dry is no fault from here on."""
-        self._playing = False
+        self._ending = True
 
     def on_demand(self, data: NDArray[np.float32], frames: int, time: Any, status: Any) -> None:
         """PortAudio's callback: fills (frames, channels)."""
@@ -99,7 +99,7 @@ class CardOutput:
         data[: wave.size] = wave[:, None]
         data[wave.size :] = 0
         dry = wave.size < frames
-        if dry and self._playing:
+        if dry and self._playing and not self._ending:
             self.underruns += 1
         # One pause counts once, however long it is; before the first sample there is none.
         self._playing = not dry and (self._playing or wave.size > 0)

@@ -116,5 +116,3 @@ def codebooks(codec: LiveCodec, kbps: float | None) -> int:
         SottoError: no number of codebooks does.
     """
     return codec.n_quantizers_for(codec.default_kbps if kbps is None else kbps)
-
-

@@ -114,7 +114,11 @@ class Packet:
         )
         if version != VERSION:
             raise RefusedPacketError("of another version")
-        if model != bytes.fromhex(fingerprint)[:4] or width != bits or max(n, n_again) > n_quantizers:
+        if (
+            model != bytes.fromhex(fingerprint)[:4]
+            or width != bits
+            or max(n, n_again) > n_quantizers
+        ):
             raise RefusedPacketError("of another model")
         sizes = [packed_bytes(count, bits) for count in (n * frames, n_again * again)]
         if len(content) != _HEAD.size + sum(sizes) or (frames and not n) or (again and not n_again):

@@ -136,9 +136,7 @@ def run_stream(ends: Ends, model: Path | None, kbps: float | None) -> None:
         if ends.source is None and ends.target is None:
             taker = Between(decoder, sink, latency=ends.latency)
         else:
-            taker = Following(
-                decoder, sink, latency=ends.latency, stop=stop, tick=display.tick
-            )
+            taker = Following(decoder, sink, latency=ends.latency, stop=stop, tick=display.tick)
         began = time.perf_counter()
         display.say(f"{source.name} to {sink.name} at {rate}; Ctrl-C ends it")
         with display:

@@ -9,6 +9,7 @@ from codec import audio, shipped
 from codec.building import build_autoencoder, inference_tensors
 from codec.codec import Codec
 from codec.config_model import ModelConfig
+from infer.export import export
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +41,14 @@ def make_codec() -> Callable[[int], Codec]:
 @pytest.fixture(scope="session")
 def codec(make_codec: Callable[[int], Codec]) -> Codec:
     return make_codec(0)
+
+
+@pytest.fixture(scope="session")
+def exported(codec: Codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model of `codec`, exported."""
+    folder = tmp_path_factory.mktemp("export") / "out"
+    export(codec, folder)
+    return folder
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ class SimulatedSpeaker:
         self._period = block / (sample_rate * (1 + ppm * 1e-6))
         self._periods = 0
         self._underruns = 0
-        self._playing = False
+        self._playing = self._ending = False
         self._queue = np.zeros(0, np.float32)
         self.played: list[Wave] = []
 
@@ -89,7 +89,7 @@ class SimulatedSpeaker:
 
     def ending(self) -> None:
         self._advance()
-        self._playing = False
+        self._ending = True
 
     def _advance(self) -> None:
         while (self._periods + 1) * self._period <= self._clock.now:
@@ -98,7 +98,7 @@ class SimulatedSpeaker:
             if wave.size:
                 self.played.append(wave)
             dry = wave.size < self._block
-            self._underruns += dry and self._playing
+            self._underruns += dry and self._playing and not self._ending
             self._playing = not dry and (self._playing or wave.size > 0)
 
 

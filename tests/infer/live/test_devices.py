@@ -131,9 +131,10 @@ def test_a_speaker_is_silent_until_there_is_sound_and_counts_each_pause_once(
         assert played(2) == [0.75, 0]
         assert played(2) == [0, 0]
         assert card.underruns == 1
-        card.write(np.array([1, 1], np.float32))
+        card.write(np.array([1, 1, 1], np.float32))
         assert played(1) == [1]
         card.ending()
+        assert played(1) == [1]
         assert played(2) == [1, 0]
         assert card.underruns == 1
 
@@ -162,9 +163,7 @@ def test_a_device_that_is_not_there_is_named(
         pass
 
 
-def test_a_machine_without_sound_says_so(
-    sounddevice: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_without_sound_says_so(sounddevice: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TAKEN, 1, set())
     with (
         pytest.raises(SottoError, match="Outer takes neither 8000 nor 48000 Hz"),

@@ -271,9 +271,7 @@ def test_an_end_alone_is_no_stream() -> None:
 
 def test_a_burst_after_an_outage_is_late_and_play_goes_on() -> None:
     outage = range(100, 140)
-    arrivals = [
-        (3.0 if i in outage else (i + 1) * T, packet(i)) for i in range(300)
-    ]
+    arrivals = [(3.0 if i in outage else (i + 1) * T, packet(i)) for i in range(300)]
     buffer = JitterBuffer(T)
     heard = simulate(buffer, arrivals, 299 * T)
     assert buffer.counts.lost == 0

@@ -42,8 +42,21 @@ def test_wav_files_are_as_ffmpeg_reads_them(channels: int, bits: int, at_once: i
 
 
 def test_eight_bits_are_unsigned() -> None:
-    head = b"RIFF" + struct.pack("<I", 0) + b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 8000, 8000, 1, 8)
-    data = head + b"LIST" + struct.pack("<I", 3) + b"abc\0" + b"data" + struct.pack("<I", 3) + b"\0\x80\xc0rest"
+    head = (
+        b"RIFF"
+        + struct.pack("<I", 0)
+        + b"WAVEfmt "
+        + struct.pack("<IHHIIHH", 16, 1, 1, 8000, 8000, 1, 8)
+    )
+    data = (
+        head
+        + b"LIST"
+        + struct.pack("<I", 3)
+        + b"abc\0"
+        + b"data"
+        + struct.pack("<I", 3)
+        + b"\0\x80\xc0rest"
+    )
     np.testing.assert_array_equal(read(data)[1], [-1, 0, 0.5])
 
 
