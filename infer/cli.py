@@ -74,14 +74,14 @@ for command in (
     *(evaluate, report, usage, curves, tables, shrink, export, schema),
 ):
     app.command()(command)
-for command in (stream, send, receive):
-    app.command()(command)
+for live in (stream, send, receive):
+    app.command()(live)
 
 
 def main() -> None:
     """Runs the command that was typed."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal lacks letters for
-            stream.reconfigure(errors="backslashreplace")
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):  # a name that the terminal lacks letters for
+            output.reconfigure(errors="backslashreplace")
     raise_on_signals()
     app()

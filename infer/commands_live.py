@@ -91,7 +91,8 @@ def stream(
     """
     if list_devices:
         return show_devices()
-    from infer.live.running import Ends, run_stream
+    from infer.live.opening import Ends
+    from infer.live.running import run_stream
 
     source, target = _in_and_out(paths or [], mic, speaker)
     run_stream(
@@ -133,7 +134,8 @@ def send(
     Nothing is encrypted, and nothing says who sends. Files are sent at the pace they would be
     spoken at. The other end needs the same model.
     """
-    from infer.live.running import Ends, run_send
+    from infer.live.opening import Ends
+    from infer.live.running import run_send
 
     if source is not None and mic is not None:
         raise SottoError("give IN or --mic: there is one thing to send")
@@ -182,7 +184,8 @@ def receive(
     network's unevenness asks for, from --min-delay to --max-delay. Of several senders, the one
     that began last is heard. Ctrl-C ends it, and what has been written is a whole file.
     """
-    from infer.live.running import Ends, run_receive
+    from infer.live.opening import Ends
+    from infer.live.running import run_receive
 
     if target is not None and speaker is not None:
         raise SottoError("give OUT or --speaker: there is one place to hear it")

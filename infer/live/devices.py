@@ -22,7 +22,7 @@ _MOST_CHANNELS = 2
 
 
 def list_devices() -> list[tuple[str, ...]]:
-    """Every device: number, name, host API, channels in and out, rate in Hz, what it is default for.
+    """Every device: number, name, host API, channels in and out, rate in Hz, default for what.
 
     Raises:
         SottoError: sounddevice or PortAudio is missing.
@@ -30,7 +30,7 @@ def list_devices() -> list[tuple[str, ...]]:
     sounddevice = _sounddevice()
     inputs, outputs = sounddevice.default.device
     apis = sounddevice.query_hostapis()
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for number, device in enumerate(sounddevice.query_devices()):
         defaults = [name for name, own in (("in", inputs), ("out", outputs)) if own == number]
         rows.append(

@@ -1,4 +1,4 @@
-"""What live commands show: a few lines that change on a terminal, plain ones now and then elsewhere.
+"""What live commands show: lines that change on a terminal, plain ones now and then elsewhere.
 
 All of it goes to stderr, since stdout may be the sound.
 """

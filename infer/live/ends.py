@@ -25,7 +25,9 @@ class Source(Protocol):
     name: str
 
     @property
-    def overruns(self) -> int: ...
+    def overruns(self) -> int:
+        """Times that samples were lost."""
+        ...
 
     def read(self) -> Wave | None:
         """The next samples, as many as there are; none at the end.
@@ -49,7 +51,9 @@ class Sink(Protocol):
     name: str
 
     @property
-    def underruns(self) -> int: ...
+    def underruns(self) -> int:
+        """Times that it ran dry."""
+        ...
 
     def write(self, wave: Wave) -> None:
         """Takes the next samples, at once.

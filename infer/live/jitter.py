@@ -123,6 +123,18 @@ class _Schedule:
     base: float = 0.0  # the least transit
     target: float = 0.0  # delay beyond it
 
+    def hold(self, first: int, packet: Packet, now: float) -> None:
+        """Keeps a packet's frames, but what has been played or is here in full."""
+        again = packet.earlier.shape[1]
+        for index in range(again):
+            number = first - again + index
+            if number >= self.next and number not in self.frames:
+                self.frames[number] = _Held(packet.earlier[:, index], now, False)
+        for index in range(packet.codes.shape[1]):
+            held = self.frames.get(first + index)
+            if first + index >= self.next and not (held and held.whole):
+                self.frames[first + index] = _Held(packet.codes[:, index], now, True)
+
 
 class JitterBuffer:
     """Takes packets as they come, and gives a frame, or word that it is missing, at each `pop`.
@@ -196,20 +208,8 @@ class JitterBuffer:
             self._schedule.end = first
             return
         schedule = self._fitting(first, count, now)
-        if schedule.offset is None:
-            schedule.next = min(schedule.next, first)
-        elif first + count <= schedule.next:
-            self.counts.late += 1
         self._learn(schedule, now - first * self._frame)
-        earlier = packet.earlier
-        for index in range(earlier.shape[1]):
-            number = first - earlier.shape[1] + index
-            if number >= schedule.next and number not in schedule.frames:
-                schedule.frames[number] = _Held(earlier[:, index], now, False)
-        for index in range(count):
-            held = schedule.frames.get(first + index)
-            if first + index >= schedule.next and not (held and held.whole):
-                schedule.frames[first + index] = _Held(packet.codes[:, index], now, True)
+        schedule.hold(first, packet, now)
 
     def pop(self, now: float) -> Turn:
         """What to play for the next frame's duration, which begins at `now`."""
@@ -295,6 +295,7 @@ class JitterBuffer:
             self._schedule = schedule = _Schedule(first)
             return schedule
         late = schedule.offset is not None and first + count <= schedule.next
+        self.counts.late += late
         since = schedule.late_since
         schedule.late_since = (now if since is None else since) if late else None
         # A burst that an outage held back is late as well, but comes at once.
@@ -303,6 +304,8 @@ class JitterBuffer:
         if late_for >= _LATE_SECONDS or first - schedule.next > most:
             self.counts.resyncs += 1
             self._schedule = schedule = _Schedule(first)
+        if schedule.offset is None:
+            schedule.next = min(schedule.next, first)
         return schedule
 
     def _begin(self, stream: int) -> None:

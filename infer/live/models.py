@@ -27,25 +27,53 @@ class Stream(Protocol):
 
 
 class LiveCodec(Protocol):
-    """What `codec.codec.Codec` and `infer.runtime.Codec` have in common and is needed here."""
+    """What is needed here of what `codec.codec.Codec` and `infer.runtime.Codec` have in common."""
 
     @property
-    def fingerprint(self) -> str: ...
-    @property
-    def sample_rate(self) -> int: ...
-    @property
-    def hop_length(self) -> int: ...
-    @property
-    def n_quantizers(self) -> int: ...
-    @property
-    def bits_per_code(self) -> int: ...
-    @property
-    def default_kbps(self) -> float: ...
+    def fingerprint(self) -> str:
+        """32 hex digits."""
+        ...
 
-    def kbps(self, n_quantizers: int) -> float: ...
-    def n_quantizers_for(self, kbps: float) -> int: ...
-    def stream_encoder(self, batch: int = 1, n_quantizers: int | None = None) -> Any: ...
-    def stream_decoder(self, batch: int = 1, n_quantizers: int | None = None) -> Any: ...
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        ...
+
+    @property
+    def hop_length(self) -> int:
+        """Samples a frame."""
+        ...
+
+    @property
+    def n_quantizers(self) -> int:
+        """Codebooks."""
+        ...
+
+    @property
+    def bits_per_code(self) -> int:
+        """log2 of the codebook size."""
+        ...
+
+    @property
+    def default_kbps(self) -> float:
+        """Rate in kbit/s when none is named."""
+        ...
+
+    def kbps(self, n_quantizers: int) -> float:
+        """Rate in kbit/s of so many codebooks."""
+        ...
+
+    def n_quantizers_for(self, kbps: float) -> int:
+        """Codebooks that make a rate; SottoError where none do."""
+        ...
+
+    def stream_encoder(self, batch: int = 1, n_quantizers: int | None = None) -> Any:
+        """Codes speech as it comes."""
+        ...
+
+    def stream_decoder(self, batch: int = 1, n_quantizers: int | None = None) -> Any:
+        """Turns codes into speech as they come."""
+        ...
 
 
 class Encoder:

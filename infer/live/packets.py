@@ -1,10 +1,10 @@
-"""Codes in UDP packets: the bytes.
+r"""Codes in UDP packets: the bytes.
 
 All numbers are big-endian, codes are packed as in `.sc` (most significant bit first, frame by
 frame, codebook by codebook), the last byte of each run filled with zeros.
 
     offset  bytes
-         0      2  magic, "\\xA5S"
+         0      2  magic, "\xA5S"
          2      1  version, 1
          3      1  bits of a code
          4      1  codebooks of each frame

@@ -25,7 +25,9 @@ class Taker(Protocol):
     """
 
     @property
-    def waited(self) -> float: ...
+    def waited(self) -> float:
+        """Seconds."""
+        ...
 
     def put(self, codes: Codes) -> None:
         """Takes the (n_quantizers,) codes of the next frame."""
@@ -58,6 +60,12 @@ class Pump:
         self.load = Load(encoder.hop_length / sample_rate)
         self.frames = 0
         self._encoder, self._clock = encoder, clock
+        self._frame_seconds = encoder.hop_length / sample_rate
+
+    @property
+    def seconds(self) -> float:
+        """Of speech that was coded."""
+        return self.frames * self._frame_seconds
 
     def run(self, taker: Taker, stop: Callable[[], bool], tick: Callable[[], None]) -> None:
         """Codes all of it; `tick` is called often, at the least every 0.1 s.

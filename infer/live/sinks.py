@@ -32,7 +32,9 @@ class OutputDevice(Protocol):
     sample_rate: int
 
     @property
-    def underruns(self) -> int: ...
+    def underruns(self) -> int:
+        """Times that it ran dry."""
+        ...
 
     def write(self, wave: Wave) -> None:
         """Appends samples, mono, to what is to be played."""

@@ -33,7 +33,9 @@ class InputDevice(Protocol):
     sample_rate: int
 
     @property
-    def overruns(self) -> int: ...
+    def overruns(self) -> int:
+        """Times that samples were lost."""
+        ...
 
     def read(self, seconds: float) -> Wave:
         """All samples since the last call, mono; waits for the first, but only so long."""

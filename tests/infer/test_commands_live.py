@@ -96,10 +96,7 @@ def test_from_pipe_to_pipe(raw: bool, light: LightCodec) -> None:
     )
     out, errors = process.communicate(data, timeout=60)
     assert process.returncode == 0, errors
-    if raw:
-        found = np.frombuffer(out, "<i2") / 32768
-    else:
-        found = audio.read(io.BytesIO(out))[0][0]
+    found = np.frombuffer(out, "<i2") / 32768 if raw else audio.read(io.BytesIO(out))[0][0]
     expected = light.decode(light.encode(sent[0], 3))
     np.testing.assert_allclose(found, expected.clip(-1, 1), atol=1e-4)
 
@@ -138,7 +135,7 @@ def test_speech_is_sent_and_received(wav: Wav, light: LightCodec, tmp_path: Path
         port = free.getsockname()[1]
     source, target = wav("in.wav", 8000), tmp_path / "out.wav"
     folder = light._folder
-    delays = ["--min-delay", 300, "--max-delay", 1000]
+    delays = ["--min-delay", 500, "--max-delay", 2000]
     receiver = start(
         "receive", port, target, "--bind", "127.0.0.1", "--model", folder, "--once", "--idle", 30,
         *delays,
@@ -152,13 +149,13 @@ def test_speech_is_sent_and_received(wav: Wav, light: LightCodec, tmp_path: Path
     _, received = receiver.communicate(timeout=60)
     assert (sender.returncode, receiver.returncode) == (0, 0), sent + received
     assert b"1.00 s in 53 packets" in sent and b"kbps on the wire, 0 not sent" in sent
-    assert b"packets: 53 came, 0 lost (0.0%), 0 late" in received
+    assert b"packets: 53 came, 0 lost (0.0%)" in received
     found = audio.read(target)[0][0]
     expected = light.decode(light.encode(audio.read(source)[0][0], 3)).clip(-1, 1)
-    # A busy machine may come late to a frame; most of the second is as it was encoded.
-    if found.size == expected.size:
-        np.testing.assert_allclose(found, expected, atol=1e-4)
     assert abs(found.size - expected.size) < 4000
+    # A machine that is busy elsewhere may come too late to a frame, and says so.
+    if b"0 ms concealed, 0 recovered, 0 filled in, 0 left out" in received:
+        np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(

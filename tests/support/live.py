@@ -60,7 +60,7 @@ class SimulatedMicrophone:
 
 
 class SimulatedSpeaker:
-    """Takes a block a period from its queue, on a clock that is `ppm` fast; keeps what it played."""
+    """Takes a block a period from its queue, on a clock that is `ppm` fast, and keeps them."""
 
     def __init__(
         self, clock: Clock, *, sample_rate: int = 8000, ppm: float = 0.0, block: int = 80

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ class PretendedError(Exception):
 
 
 class PretendedStream:
-    opened: "list[PretendedStream]" = []
+    opened: ClassVar["list[PretendedStream]"] = []
 
     def __init__(self, **options: Any) -> None:
         self.options, self.started, self.ended = options, False, False

@@ -57,7 +57,7 @@ def test_a_changed_byte_is_noticed(place: int, change: int) -> None:
     data = bytearray(Packet(1, 2, 3, 10, MODEL, random_codes(3, 4, 10)).to_bytes())
     assert len(data) == 22 + 15 + 4
     data[place] ^= change
-    with pytest.raises(RefusedPacketError, match="foreign|damaged"):
+    with pytest.raises(RefusedPacketError, match=r"foreign|damaged"):
         parse(bytes(data))
 
 

@@ -68,7 +68,7 @@ def test_clocks_that_differ_cost_a_frame_now_and_then_and_no_gap(ppm: int) -> No
         changed, other = other, changed
     assert apart - 4 <= changed <= apart + 2
     assert other <= 2
-    assert 0 <= min(ahead) and max(ahead) < 0.16
+    assert min(ahead) >= 0 and max(ahead) < 0.16
 
 
 def test_a_speaker_that_ran_dry_is_kept_ahead_again() -> None:
