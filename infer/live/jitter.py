@@ -33,6 +33,7 @@ _SPACING = 10  # frames between two that are left out or filled in
 _FAR = 4  # frames off target from which every frame may be one
 _LATE_SECONDS = 0.2  # with nothing but late packets: the sender's clock must have jumped
 _AHEAD_SECONDS = 2.0  # beyond the longest delay: more is a jump, too
+_BEFORE_ALL = -(1 << 62)  # frames before the first that came may still come: they are negative
 _RETIRED = 8  # streams that ended, whose last packets may still come
 
 
@@ -176,6 +177,7 @@ class JitterBuffer:
         self._origin: int | None = None
         self._schedule: _Schedule | None = None
         self._last_arrival = 0.0
+        self._heard = _BEFORE_ALL  # frames of the stream up to the last that was played
 
     def __len__(self) -> int:
         """Frames that wait."""
@@ -242,6 +244,7 @@ class JitterBuffer:
             self.counts.concealed += 1
             return Turn(Kind.MISSING, stream=stream)
         self.counts.played += 1
+        self._heard = schedule.next
         self.counts.recovered += not held.whole
         self.counts.waited += now - held.arrived
         return Turn(Kind.FRAME, held.codes, stream)
@@ -290,22 +293,26 @@ class JitterBuffer:
 
     def _fitting(self, first: int, count: int, now: float) -> _Schedule:
         """The schedule that these frames belong to: a new one if the sender's clock jumped."""
+        most = (self._longest + _AHEAD_SECONDS) / self._frame
         schedule = self._schedule
         if schedule is None:
-            self._schedule = schedule = _Schedule(first)
-            return schedule
-        late = schedule.offset is not None and first + count <= schedule.next
+            self._schedule = schedule = _Schedule(max(first, self._heard))
+        begun = schedule.offset is not None
+        late = first + count <= (schedule.next if begun else schedule.next - most)
         self.counts.late += late
-        since = schedule.late_since
-        schedule.late_since = (now if since is None else since) if late else None
-        # A burst that an outage held back is late as well, but comes at once.
-        late_for = now - schedule.late_since if schedule.late_since is not None else 0.0
-        most = (self._longest + _AHEAD_SECONDS) / self._frame
-        if late_for >= _LATE_SECONDS or first - schedule.next > most:
+        if not late:
+            schedule.late_since = None
+        elif schedule.late_since is None:
+            schedule.late_since = now
+        # A burst that an outage held back is late as well, but comes at once. What has been
+        # played, if only in part, is never played again.
+        late_for = 0.0 if schedule.late_since is None else now - schedule.late_since
+        jumped = late_for >= _LATE_SECONDS and first >= self._heard
+        if jumped or first - schedule.next > most:
             self.counts.resyncs += 1
             self._schedule = schedule = _Schedule(first)
-        if schedule.offset is None:
-            schedule.next = min(schedule.next, first)
+        elif not begun and not late:
+            schedule.next = max(min(schedule.next, first), self._heard)
         return schedule
 
     def _begin(self, stream: int) -> None:
@@ -313,7 +320,7 @@ class JitterBuffer:
         self._stream = stream
         self._arrivals = Arrivals()
         self._sequences, self._numbers = Unwrapped(SEQUENCE_BITS), Unwrapped(FRAME_BITS)
-        self._origin = None
+        self._origin, self._heard = None, _BEFORE_ALL
         self.counts.streams += 1
 
     def _retire(self) -> None:

@@ -123,6 +123,7 @@ def test_whatever_the_network_does_frames_are_heard_once_and_in_order(
         assert turn.codes is not None
         np.testing.assert_array_equal(turn.codes, codes_of([number])[: len(turn.codes), 0])
     assert counts.played == len(played)
+    assert counts.resyncs <= len(fates) // 5
     assert counts.concealed + counts.filled_in == heard.number_of(Kind.MISSING)
     assert counts.packets + counts.duplicates == len(arrivals)
     sent = {one.sequence for _, one in arrivals}
@@ -297,6 +298,16 @@ def test_a_clock_that_jumped_is_followed(jump: float) -> None:
     heard = simulate(buffer, arrivals, 7 + jump)
     # Only what came late for 0.2 s was not heard.
     assert len(set(range(300)) - set(heard.numbers)) <= 12
+
+
+def test_stragglers_do_not_bring_back_what_was_played() -> None:
+    # Two that come late, 0.2 s apart, and nothing else: no clock has jumped.
+    arrivals = [(0.02, packet(0)), (0.1025, packet(1)), (0.31, packet(2)), (0.08, packet(3))]
+    buffer = JitterBuffer(T)
+    assert simulate(buffer, arrivals, 3.0).numbers == [0, 3]
+    assert (buffer.counts.late, buffer.counts.resyncs) == (2, 0)
+    ahead = [(0.1, packet(0)), (0.12, packet(9000)), (0.13, packet(1)), (0.14, packet(9001))]
+    assert simulate(JitterBuffer(T), ahead, 3.0).numbers == [9000, 9001]
 
 
 def test_frames_far_ahead_begin_anew() -> None:
