@@ -36,22 +36,19 @@ compare its bytes with a range coder in Python's integers.
 """
 
 import hashlib
-import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-import constriction  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
 from codec.errors import BitstreamError
+from codec.range_coding import PRECISION, Coder, Encoder, open_decoder
 
 PREFIX = "entropy."
-PRECISION = 24
-"""Frequencies of a codebook's rows sum to 2^PRECISION; constriction's own."""
 ACTIVATION_MAX = 1023
 """Hidden and mixed activations are clipped to 0 ... ACTIVATION_MAX."""
 
@@ -71,7 +68,6 @@ _DTYPES = {
     "weights": np.int32,
     "shifts": np.int32,
 }
-_FAMILY = constriction.stream.model.Categorical(perfect=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +166,7 @@ class EntropyTables:
                     f"codes from {block.min()} to {block.max()}: the tables' lie in 0 to "
                     f"{self.codebook_size - 1}"
                 )
-        coders = [_Encoder(block) for block in blocks]
+        coders = [Encoder(block) for block in blocks]
         self._code(coders)
         return [coder.finish() for coder in coders]
 
@@ -186,13 +182,13 @@ class EntropyTables:
         """
         for shape in shapes:
             self._check_shape(shape)
-        coders = [_Decoder(*pair) for pair in zip(blocks, shapes, strict=True)]
+        coders = [open_decoder(*pair) for pair in zip(blocks, shapes, strict=True)]
         self._code(coders)
         return [coder.codes for coder in coders]
 
-    def _code(self, coders: Sequence["_Coder"]) -> None:
+    def _code(self, coders: Sequence[Coder]) -> None:
         """Runs coders, those of equal shapes side by side."""
-        by_shape: dict[tuple[int, ...], list[_Coder]] = defaultdict(list)
+        by_shape: dict[tuple[int, ...], list[Coder]] = defaultdict(list)
         for coder in coders:
             if coder.codes.size:
                 by_shape[coder.codes.shape].append(coder)
@@ -201,7 +197,7 @@ class EntropyTables:
             for first in range(0, len(alike), step):
                 self._code_alike(alike[first : first + step])
 
-    def _code_alike(self, coders: Sequence["_Coder"]) -> None:
+    def _code_alike(self, coders: Sequence[Coder]) -> None:
         """Runs coders of one shape, code by code, from the first frame to the last."""
         channels, n_quantizers, frames = coders[0].codes.shape
         rows = len(coders) * channels
@@ -311,57 +307,3 @@ def _largest(table: NDArray[np.int8], bias: NDArray[np.int32]) -> NDArray[np.int
     return ACTIVATION_MAX * np.abs(table.astype(np.int64)).sum(axis=1) + np.abs(
         bias.astype(np.int64)
     )
-
-
-class _Coder(Protocol):
-    """What goes through a block code by code: (channels, n_quantizers, frames) `codes`."""
-
-    codes: NDArray[Any]
-
-    def code(self, k: int, frame: int, shares: NDArray[np.float64]) -> NDArray[Any]:
-        """Codes (channels,) of one codebook and frame, by shares (channels, codebook_size)."""
-        ...
-
-
-class _Encoder:
-    def __init__(self, codes: Codes) -> None:
-        self.codes = codes.astype(np.int32)
-        self._coder = constriction.stream.queue.RangeEncoder()
-
-    def code(self, k: int, frame: int, shares: NDArray[np.float64]) -> NDArray[Any]:
-        symbols = self.codes[:, k, frame].copy()
-        self._coder.encode(symbols, _FAMILY, shares)
-        return symbols
-
-    def finish(self) -> bytes:
-        """The shortest bytes that, zeros after them, lie in the coder's last interval."""
-        if self.codes.size == 0:
-            return b""
-        n_words, (lower, size) = self._coder.pos()
-        words = self._coder.get_compressed()
-        # As one long number: what constriction would write lies within 2^64 above the interval's
-        # start, of which it tells the last 64 bits.
-        written = int.from_bytes(words.astype(">u4").tobytes(), "big")
-        written <<= 32 * (n_words + 2 - len(words))
-        start = written - (written - lower) % 2**64
-        for zeros in itertools.count(56, -8):
-            number = -(-start >> zeros) << zeros
-            if number < start + size:
-                break
-        return number.to_bytes(4 * (n_words + 2), "big").rstrip(b"\0")
-
-
-class _Decoder:
-    def __init__(self, data: bytes, shape: Shape) -> None:
-        self.codes: Codes = np.zeros(shape, np.uint16)
-        padded = data + bytes(8 + -len(data) % 4)
-        words = np.frombuffer(padded, ">u4").astype(np.uint32)
-        self._coder = constriction.stream.queue.RangeDecoder(words)
-
-    def code(self, k: int, frame: int, shares: NDArray[np.float64]) -> NDArray[Any]:
-        try:
-            symbols = self._coder.decode(_FAMILY, shares)
-        except AssertionError:
-            raise BitstreamError("a compact block that is not what was written") from None
-        self.codes[:, k, frame] = symbols
-        return symbols

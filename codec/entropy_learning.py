@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from codec.entropy import ACTIVATION_MAX, PRECISION, EntropyTables
+from codec.entropy import ACTIVATION_MAX, EntropyTables
 from codec.errors import DataError
+from codec.range_coding import PRECISION
 
 _LEARNING_RATE = 4e-3
 _CONTEXTS_LEARN = 4  # times as fast: a batch meets few of their rows

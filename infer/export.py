@@ -27,7 +27,7 @@ from infer.export_check import Agreement
 from infer.export_graph import OPSET, Graph, Scale
 from infer.export_int8 import find_scales, loss
 from infer.new_folder import new_folder
-from infer.runtime.card import CARD, Card, OnnxFile, digest
+from infer.runtime.card import CARD, TABLES, Card, OnnxFile, digest
 from infer.runtime.session import Array, Session
 
 Wave = NDArray[np.float32]
@@ -81,6 +81,9 @@ def export(
             made += int8
         for one in made:
             (folder / one.file.name).write_bytes(one.content)
+        if codec.tables is not None:
+            np.savez(folder / TABLES, **codec.tables.tensors())
+            report(f"{TABLES}: {(folder / TABLES).stat().st_size / 1e6:.2f} MB, for compact files")
         card = _card(codec, made, checks)
         (folder / CARD).write_text(card.to_json(), encoding="utf-8")
     return card
@@ -203,5 +206,6 @@ def _card(codec: Codec, made: Sequence[_Made], checks: dict[str, dict[str, float
         latency_samples=codec.hop_length if codec.config.causal else None,
         opset=OPSET,
         files=tuple(one.file for one in made),
+        tables=None if codec.tables is None else codec.tables.fingerprint,
         checks=checks,
     )

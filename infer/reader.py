@@ -42,7 +42,7 @@ class Reader:
         self.damage: list[Damage] = []
         self._source = ByteSource(file)
         self._strict = strict
-        self._tables = tables
+        self._tables: Tables | None = None
         name = self._source.name
         start = self._source.peek(SHORTEST)
         size = header_bytes(start, name)
@@ -51,14 +51,24 @@ class Reader:
         if header.version == 0:
             self._check_not_version_1(start)
         self._source.skip(size)
-        if header.compact and tables is not None and tables.fingerprint != header.tables:
-            raise BitstreamError(
-                f"{name} needs the probability tables {header.tables}, and this model's are "
-                f"{tables.fingerprint}: pass the model file that made it"
-            )
         self.announced = header
+        if tables is not None:
+            self.use_tables(tables)
         body = version0.Body if header.version == 0 else version1.Body
         self._body: version0.Body | version1.Body = body(self._source, header, self._note)
+
+    def use_tables(self, tables: Tables) -> None:
+        """Takes the tables where they were not given before the header was known.
+
+        Raises:
+            BitstreamError: a compact file needs others.
+        """
+        if self.announced.compact and tables.fingerprint != self.announced.tables:
+            raise BitstreamError(
+                f"{self._source.name} needs the probability tables {self.announced.tables}, and "
+                f"this model's are {tables.fingerprint}: pass the model file that made it"
+            )
+        self._tables = tables
 
     @property
     def header(self) -> Header:

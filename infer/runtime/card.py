@@ -4,13 +4,19 @@ import dataclasses
 import hashlib
 import json
 import os
+import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
+from codec.entropy import EntropyTables
 from codec.errors import ModelFileError
 
 CARD = "card.json"
+TABLES = "tables.npz"
 FORMAT = "sotto-onnx"
 VERSION = 1
 
@@ -73,6 +79,8 @@ class Card:
             computing takes: the frame it waits for. None if not causal.
         opset: of ONNX.
         files: in the folder.
+        tables: fingerprint of the probability tables in `TABLES`, 32 hex digits, if the model has
+            them: compact `.sc` files need them.
         checks: how far the files agreed with PyTorch when they were made, by file.
     """
 
@@ -86,6 +94,7 @@ class Card:
     latency_samples: int | None
     opset: int
     files: tuple[OnnxFile, ...]
+    tables: str | None = None
     checks: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def file(self, part: str, *, streaming: bool, precision: str) -> OnnxFile:
@@ -103,6 +112,8 @@ class Card:
     def to_json(self) -> str:
         """The text of `card.json`."""
         about = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
+        if self.tables is None:
+            del about["tables"]
         return json.dumps(about, indent=2) + "\n"
 
     @classmethod
@@ -150,6 +161,27 @@ def read_card(folder: str | os.PathLike[str]) -> Card:
         return Card.from_json(text)
     except ModelFileError as error:
         raise ModelFileError(f"{folder}: {error}") from None
+
+
+def read_tables(folder: str | os.PathLike[str], card: Card) -> EntropyTables | None:
+    """The probability tables of an export; none: its model had none.
+
+    Raises:
+        ModelFileError: they are not there, or not those that were exported.
+    """
+    if card.tables is None:
+        return None
+    path = Path(folder) / TABLES
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            tables = EntropyTables.from_tensors(dict(file))
+    except OSError:
+        raise ModelFileError(f"{path}: cannot be read, though {CARD} names it") from None
+    except (ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        tables = None
+    if tables is None or tables.fingerprint != card.tables:
+        raise ModelFileError(f"{path}: damaged: not the file that was exported; copy it again")
+    return tables
 
 
 def checked_bytes(folder: str | os.PathLike[str], file: OnnxFile) -> bytes:

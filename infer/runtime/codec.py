@@ -2,14 +2,16 @@
 
 import math
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from codec.entropy import EntropyTables
 from codec.errors import AudioError, BitstreamError, SottoError
-from infer.runtime.card import Card, checked_bytes, read_card
+from infer.runtime.card import Card, checked_bytes, read_card, read_tables
 from infer.runtime.session import Session, State
 from infer.runtime.streams import StreamDecoder, StreamEncoder, checked_codes, finite_wave
 
@@ -103,6 +105,15 @@ class Codec:
     def default_kbps(self) -> float:
         """Rate in kbit/s that is used when none is named."""
         return self.card.default_kbps
+
+    @cached_property
+    def tables(self) -> EntropyTables | None:
+        """Probabilities by which compact `.sc` files of this model are read; none: it has none.
+
+        Raises:
+            ModelFileError: they are damaged.
+        """
+        return read_tables(self._folder, self.card)
 
     def possible_kbps(self) -> list[float]:
         """Rates in kbit/s, one a number of codebooks from 1 up."""

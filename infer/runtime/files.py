@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec.atomic import replacing
+from codec.entropy import EntropyTables
 from codec.errors import AudioError, BitstreamError
 from infer.bitstream import Header, Reader, Writer
 
@@ -77,7 +78,7 @@ def encode_sc(
 
 
 def decode_sc(codec: "Codec", source: str | Path | BinaryIO) -> Iterator[Samples]:
-    """Decodes a `.sc` file, of any version, in pieces.
+    """Decodes a `.sc` file, of any version, compact or not, in pieces.
 
     Damaged blocks become silence, and a file that is cut ends where it is cut.
 
@@ -89,7 +90,8 @@ def decode_sc(codec: "Codec", source: str | Path | BinaryIO) -> Iterator[Samples
         (channels, n) float32 at the model's rate; together of the length that was encoded.
 
     Raises:
-        BitstreamError: no `.sc` file, its codes are entropy coded, or of another model.
+        BitstreamError: no `.sc` file, of another model, or compact and the export has no tables.
+        ModelFileError: the export's tables are damaged.
         SottoError: the model is not causal.
         OSError: the source cannot be read.
     """
@@ -98,6 +100,8 @@ def decode_sc(codec: "Codec", source: str | Path | BinaryIO) -> Iterator[Samples
             source = stack.enter_context(open(source, "rb"))
         reader = Reader(source)
         _check_made_by(codec, reader.header)
+        if reader.header.compact:
+            reader.use_tables(_tables(codec))
         given, held = 0, None
         for wave in _waves(codec, reader):
             if held is not None:
@@ -122,6 +126,15 @@ def _waves(codec: "Codec", reader: Reader) -> Iterator[Samples]:
                     yield np.zeros((channels, frames * codec.hop_length), np.float32)
                 else:
                     yield stream.push(block.codes[:, :, first : first + _MOST_FRAMES])[:, 0]
+
+
+def _tables(codec: "Codec") -> EntropyTables:
+    if codec.tables is None:
+        raise BitstreamError(
+            "a compact file needs the probability tables of its model, and this export has none: "
+            "export the model file that made it"
+        )
+    return codec.tables
 
 
 def _length(codec: "Codec", header: Header) -> int | None:

@@ -1,4 +1,7 @@
 import io
+import json
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,12 +9,15 @@ import numpy as np
 import pytest
 
 from codec import audio
+from codec.building import inference_tensors
 from codec.codec import Codec
-from codec.errors import AudioError, BitstreamError
+from codec.errors import AudioError, BitstreamError, ModelFileError
 from infer.bitstream import Reader, write
+from infer.export import export
 from infer.files import decode_file, encode_file
 from infer.runtime import Codec as LightCodec
 from infer.runtime import decode_sc, encode_sc
+from tests.support.entropy import make_tables
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -72,6 +78,74 @@ def test_version_0_is_read(codec: Codec, light: LightCodec) -> None:
     write(file, codes, bits=6, fingerprint=codec.fingerprint)
     found = decoded(light, io.BytesIO(file.getvalue()))
     np.testing.assert_allclose(found[0], light.decode(codes), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def with_tables(codec: Codec) -> Codec:
+    return Codec(
+        codec.config,
+        inference_tensors(codec._autoencoder),
+        known_fingerprint=codec.fingerprint,
+        tables=make_tables(4, 64),
+    )
+
+
+@pytest.fixture(scope="module")
+def exported_with_tables(with_tables: Codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tables") / "out"
+    export(with_tables, folder)
+    return folder
+
+
+@pytest.mark.parametrize("installed", [True, False], ids=["constriction", "numpy-alone"])
+def test_compact_files_are_read(
+    installed: bool,
+    with_tables: Codec,
+    exported_with_tables: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    audio.write_wav(tmp_path / "in.wav", noise(2, 20011), 8000)
+    for name, compact in (("compact.sc", True), ("plain.sc", False)):
+        encode_file(
+            with_tables,
+            tmp_path / "in.wav",
+            tmp_path / name,
+            n_quantizers=3,
+            channels="keep",
+            compact=compact,
+        )
+    if not installed:
+        monkeypatch.setitem(sys.modules, "constriction", None)
+    light = LightCodec.load(exported_with_tables)
+    found = decoded(light, tmp_path / "compact.sc")
+    assert found.shape == (2, 20011)
+    np.testing.assert_array_equal(found, decoded(light, tmp_path / "plain.sc"))
+
+
+def test_compact_files_need_the_tables(
+    with_tables: Codec, exported_with_tables: Path, light: LightCodec, tmp_path: Path
+) -> None:
+    audio.write_wav(tmp_path / "in.wav", noise(1, 800), 8000)
+    encode_file(with_tables, tmp_path / "in.wav", tmp_path / "x.sc", n_quantizers=3, compact=True)
+    with pytest.raises(BitstreamError, match="this export has none"):
+        decoded(light, tmp_path / "x.sc")
+    copy = tmp_path / "copy"
+    shutil.copytree(exported_with_tables, copy)
+    content = bytearray((copy / "tables.npz").read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / "tables.npz").write_bytes(content)
+    with pytest.raises(ModelFileError, match="copy it again"):
+        decoded(LightCodec.load(copy), tmp_path / "x.sc")
+    (copy / "tables.npz").unlink()
+    with pytest.raises(ModelFileError, match="cannot be read"):
+        decoded(LightCodec.load(copy), tmp_path / "x.sc")
+    card = json.loads((copy / "card.json").read_text())
+    np.savez(copy / "tables.npz", **make_tables(4, 64, lags=1).tensors())
+    card["tables"] = make_tables(4, 64, lags=1).fingerprint
+    (copy / "card.json").write_text(json.dumps(card))
+    with pytest.raises(BitstreamError, match="needs the probability tables"):
+        decoded(LightCodec.load(copy), tmp_path / "x.sc")
 
 
 def test_damaged_blocks_are_silent(light: LightCodec) -> None:
