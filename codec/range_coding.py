@@ -1,7 +1,7 @@
 """The range coder under `codec.entropy`: code by code through one block.
 
-constriction's where it is installed; decoding goes without it too, in Python's integers, at some
-tenth of the speed.
+constriction's where it is installed. Decoding goes without it too, in Python's integers, for little
+more time: most of it goes into the frequencies.
 """
 
 import itertools
