@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +83,8 @@ def export(
         for one in made:
             (folder / one.file.name).write_bytes(one.content)
         if codec.tables is not None:
-            np.savez(folder / TABLES, **codec.tables.tensors())
+            arrays: dict[str, Any] = codec.tables.tensors()
+            np.savez(folder / TABLES, **arrays)
             report(f"{TABLES}: {(folder / TABLES).stat().st_size / 1e6:.2f} MB, for compact files")
         card = _card(codec, made, checks)
         (folder / CARD).write_text(card.to_json(), encoding="utf-8")
