@@ -55,9 +55,9 @@ def test_equal_clocks_play_every_frame_once() -> None:
     np.testing.assert_array_equal(played[start : start + signal.size], signal)
 
 
-@pytest.mark.parametrize("ppm", [-800, -100, 100, 800])
+@pytest.mark.parametrize("ppm", [-4000, 4000])
 def test_clocks_that_differ_cost_a_frame_now_and_then_and_no_gap(ppm: int) -> None:
-    seconds = 200
+    seconds = 60
     taker, card, mic, ahead = through_cards(
         seconds, mic_ppm=ppm / 2, speaker_ppm=-ppm / 2, jitter=0.004
     )
