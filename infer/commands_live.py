@@ -30,8 +30,8 @@ LiveModel = Annotated[
     Path | None,
     typer.Option(
         "--model",
-        help="The model, a .safetensors file or a folder of `sotto export`; else that in "
-        "SOTTO_MODEL.",
+        help="A .safetensors file or a folder of `sotto export`; else that in SOTTO_MODEL; else "
+        "the one shipped.",
     ),
 ]
 Mic = Annotated[
