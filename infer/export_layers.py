@@ -144,19 +144,8 @@ def _norm(layer: ChannelNorm, graph: Graph, x: str) -> str:
 
 @add.register
 def _convnext(layer: ConvNeXtBlock, graph: Graph, x: str) -> str:
-    taps = layer.depthwise.shape[2]
-    padded = graph.after(x, layer.left_padding, layer.channels, following=layer.right_padding)
-    # As an image of height one: ONNX Runtime then has a kernel for it that is five times as fast.
-    image = graph.node("Transpose", padded, perm=[0, 2, 1])
-    image = graph.node(
-        "Conv",
-        graph.node("Unsqueeze", image, graph.integers(2)),
-        graph.constant(_array(layer.depthwise)[:, :, None], "depthwise"),
-        group=layer.channels,
-        kernel_shape=[1, taps],
-    )
-    y = graph.node("Squeeze", image, graph.integers(2))
-    y = graph.node("Transpose", y, perm=[0, 2, 1])
+    taps = _array(layer.depthwise)[:, 0]
+    y = graph.depthwise(x, taps, before=layer.left_padding, following=layer.right_padding)
     y = _layer_norm(graph, y, layer.norm.weight, layer.norm.bias, layer.norm.eps)
     y = graph.product(y, _array(layer.widen.weight).T, _array(layer.widen.bias))
     y = graph.node("Gelu", y)
@@ -175,8 +164,9 @@ def _analysis(layer: Analysis, graph: Graph, x: str) -> str:
         "Add", graph.slice(squares, 0, bins, axis=2), graph.slice(squares, bins, None, axis=2)
     )
     power = graph.node("Add", power, graph.constant(np.float32(POWER_FLOOR)))
+    # A power of it, in two operators that ONNX Runtime has vector instructions for.
     exponent = graph.constant(np.float32((layer.exponent - 1) / 2))
-    gain = graph.node("Pow", power, exponent)
+    gain = graph.node("Exp", graph.node("Mul", graph.node("Log", power), exponent))
     return graph.node("Mul", spectrum, graph.join(gain, gain, axis=2))
 
 
@@ -223,42 +213,43 @@ def _search(graph: Graph, quantizer: ResidualVectorQuantizer, latent: str) -> st
     Signals have an axis more here, so that codes have one to be joined along.
     """
     residual = graph.reshape(latent, 0, -1, 1, quantizer.dimension)
+    # A one after each vector adds what is constant within the products; rows have a zero there.
+    residual = graph.node(
+        "Pad", residual, graph.integers(0, 0, 0, 0, 0, 0, 0, 1), graph.constant(np.float32(1))
+    )
     codes = []
     layers = quantizer.layers()
     for index, layer in enumerate(layers):
-        rows = _array(layer.rows())
-        # The largest of 2x·e - ‖e‖² is the nearest.
-        scores = graph.product(
-            _entered(graph, layer, residual), 2 * rows.T, -np.square(rows).sum(1), exact=True
-        )
-        codes.append(graph.node("ArgMax", scores, axis=3, keepdims=0))
+        codes.append(graph.node("ArgMax", _scores(graph, layer, residual), axis=3, keepdims=0))
         if index < len(layers) - 1:
-            chosen = graph.node("Gather", graph.constant(_vectors(layer), "rows"), codes[-1])
+            rows = np.pad(_vectors(layer), ((0, 0), (0, 1)))
+            chosen = graph.node("Gather", graph.constant(rows, "rows"), codes[-1])
             residual = graph.node("Sub", residual, chosen)
     return graph.node("Transpose", graph.join(*codes, axis=2), perm=[0, 2, 1])
 
 
-def _entered(graph: Graph, layer: VectorQuantizer, x: str) -> str:
-    """A residual in the space of a codebook's rows."""
-    if layer.project_in is not None:
-        weight, bias = _array(layer.project_in.weight), _array(layer.project_in.bias)
-        x = graph.product(x, weight.T, bias, exact=True)
+def _scores(graph: Graph, layer: VectorQuantizer, residual: str) -> str:
+    """2x·e - ‖e‖² of all rows, the largest of which is the nearest's."""
+    rows = _array(layer.rows())
+    products, norms = 2 * rows.T, -np.square(rows).sum(1)
+    if layer.project_in is None:
+        return graph.product(residual, np.concatenate((products, norms[None])), exact=True)
+    weight, bias = _array(layer.project_in.weight), _array(layer.project_in.bias)
+    x = graph.product(residual, np.concatenate((weight.T, bias[None])), exact=True)
     if layer.l2_normalize:
         norm = graph.node("ReduceL2", x, graph.integers(3), keepdims=1)
         x = graph.node("Div", x, graph.node("Max", norm, graph.constant(np.float32(1e-12))))
-    return x
+    return graph.product(x, products, norms, exact=True)
 
 
 def _look_up(graph: Graph, quantizer: ResidualVectorQuantizer, codes: str) -> str:
     """Codes -> (batch, frames, dimension), the sum of their rows: one table, one Gather."""
-    nothing = np.zeros((1, quantizer.dimension), np.float32)  # the row of code -1, the last one
-    tables = [np.concatenate([_vectors(layer), nothing]) for layer in quantizer.layers()]
-    table = np.concatenate(tables)
+    nothing = np.zeros((1, quantizer.dimension), np.float32)  # the row of code -1, the first one
+    tables = [np.concatenate([nothing, _vectors(layer)]) for layer in quantizer.layers()]
     rows = quantizer.codebook_size + 1
-    starts = np.arange(len(tables), dtype=np.int64)[:, None] * rows
-    places = graph.node("Mod", codes, graph.constant(np.int64(rows)))
-    places = graph.node("Add", places, graph.constant(starts))
-    chosen = graph.node("Gather", graph.constant(table, "rows"), places)
+    starts = 1 + np.arange(len(tables), dtype=np.int64)[:, None] * rows
+    places = graph.node("Add", codes, graph.constant(starts))
+    chosen = graph.node("Gather", graph.constant(np.concatenate(tables), "rows"), places)
     return graph.node("ReduceSum", chosen, graph.integers(1), keepdims=0)
 
 

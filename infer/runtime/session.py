@@ -1,6 +1,7 @@
-"""One ONNX file, ready to run: with its state as data, as the layers' `step` has it."""
+"""One ONNX file, ready to run: with its state as data, or with a state that stays where it is."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Self
 
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
@@ -72,3 +73,80 @@ class Session:
         """What a whole signal gives at other outputs than that of the card."""
         values: list[Array] = self._session.run(names, {self._takes: x})
         return values
+
+    def binding(
+        self, before: Sequence[Array], after: Sequence[Array]
+    ) -> onnxruntime.IOBinding:
+        """What `run_bound` reads the state from, and where it writes the next one to."""
+        binding = self._session.io_binding()
+        for state, array in zip(self.file.states, before, strict=True):
+            binding.bind_ortvalue_input(state.name, _on_array(array))
+        for state, array in zip(self.file.states, after, strict=True):
+            binding.bind_ortvalue_output(state.next_name, _on_array(array))
+        return binding
+
+    def run_bound(self, binding: onnxruntime.IOBinding, x: Array, y: Array) -> None:
+        """`step` from `x` into `y`, both of the right shape and contiguous."""
+        binding.bind_ortvalue_input(self._takes, _on_array(x))
+        binding.bind_ortvalue_output(self._gives, _on_array(y))
+        self._session.run_with_iobinding(binding)
+
+
+class Steps:
+    """One stream's way through a network.
+
+    ONNX Runtime reads its state from one set of arrays and writes the next one to another, in turn:
+    handing a dozen arrays over and taking a dozen new ones costs as much as a small network does.
+    """
+
+    def __init__(self, session: Session, batch: int, hop_length: int, n_quantizers: int) -> None:
+        """Before the signal begins; `hop_length` and `n_quantizers` are the model's."""
+        self._session = session
+        self._batch = batch
+        self._hop_length = hop_length
+        self._n_quantizers = n_quantizers
+        self._now, self._next = (session.initial_state(batch) for _ in range(2))
+        self._bindings = (
+            session.binding(self._now, self._next),
+            session.binding(self._next, self._now),
+        )
+
+    def step(self, x: Array) -> Array:
+        """The next frames: a new array, for what `Session.step` takes."""
+        x = np.ascontiguousarray(x)
+        y: Array
+        if self._session.file.part == "encoder":
+            frames = x.shape[-1] // self._hop_length
+            y = np.empty((self._batch, self._n_quantizers, frames), np.int64)
+        else:
+            y = np.empty((self._batch, 1, x.shape[-1] * self._hop_length), np.float32)
+        self._session.run_bound(self._bindings[0], x, y)
+        self._now, self._next = self._next, self._now
+        self._bindings = self._bindings[::-1]
+        return y
+
+    @property
+    def state(self) -> State:
+        """The arrays of now: read them before the next step, which but one later overwrites."""
+        return self._now
+
+    def restore(self, state: Sequence[Array]) -> None:
+        """Goes on from such arrays, which are copied."""
+        for own, given in zip(self._now, state, strict=True):
+            own[...] = given
+
+    def reset(self) -> None:
+        """Back to where the signal begins."""
+        for array in self._now:
+            array.fill(0)
+
+    def copy(self) -> Self:
+        """A second one, that goes on from here by itself."""
+        twin = type(self)(self._session, self._batch, self._hop_length, self._n_quantizers)
+        twin.restore(self._now)
+        return twin
+
+
+def _on_array(array: Array) -> onnxruntime.OrtValue:
+    """An array as ONNX Runtime knows it: the same memory."""
+    return onnxruntime.OrtValue.ortvalue_from_numpy(array)

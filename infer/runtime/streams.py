@@ -1,6 +1,6 @@
 """Coding speech as it comes, by ONNX Runtime: `codec.streaming` without PyTorch.
 
-What a stream remembers is data: NumPy arrays that no push changes but replaces by others.
+What a stream remembers is data, NumPy arrays: `state` and `restore` copy them.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from codec.errors import AudioError, BitstreamError, SottoError
 from infer.runtime.card import Card
 from infer.runtime.concealment import Concealment
-from infer.runtime.session import Session, State
+from infer.runtime.session import Session, Steps
 
 Array = NDArray[Any]
 
@@ -39,10 +39,9 @@ class _Stream:
         self.batch = batch
         self.hop_length = card.hop_length
         self._card = card
-        self._session = session
         self._batched = batch > 1  # whether the last push had a batch axis
         self._closed = False
-        self._layers: State = ()
+        self._network = Steps(session, batch, card.hop_length, card.n_quantizers)
         self._reset()
 
     def reset(self) -> None:
@@ -79,12 +78,13 @@ class _Stream:
         copies = {name: np.array(state[name]) for name in expected}
         for name in self._remembered:
             setattr(self, f"_{name}", copies[name])
-        self._layers = tuple(copies[f"layers.{i}"] for i in range(len(self._layers)))
+        self._network.restore([copies[f"layers.{i}"] for i in range(len(self._network.state))])
 
     def copy(self) -> Self:
         """A second stream that goes on from here by itself: a conversation that forks."""
         twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)  # arrays are replaced by new ones, never written to
+        twin.__dict__.update(self.__dict__)  # these arrays are replaced by new ones, not written to
+        twin._network = self._network.copy()
         return twin
 
     def close(self) -> None:
@@ -99,21 +99,20 @@ class _Stream:
         self.close()
 
     def _reset(self) -> None:
-        self._layers = self._session.initial_state(self.batch)
+        self._network.reset()
 
     def _arrays(self) -> dict[str, Array]:
         model = np.frombuffer(bytes.fromhex(self._card.fingerprint), np.uint8)
         own = {name: getattr(self, f"_{name}") for name in self._remembered}
-        return {"model": model} | own | {f"layers.{i}": x for i, x in enumerate(self._layers)}
+        return {"model": model} | own | {f"layers.{i}": x for i, x in enumerate(self._network.state)}
 
-    def _run(self, x: Array, frame: int) -> tuple[list[Array], State]:
-        """The next frames of `frame` items each: what they give, in parts, and the new state."""
-        layers, parts = self._layers, []
-        for start in range(0, x.shape[-1], _FRAMES_AT_ONCE * frame):
-            piece = np.ascontiguousarray(x[..., start : start + _FRAMES_AT_ONCE * frame])
-            y, layers = self._session.step(piece, layers)
-            parts.append(y)
-        return parts, layers
+    def _run(self, x: Array, frame: int) -> list[Array]:
+        """What the next frames, of `frame` items each, give, in parts."""
+        at_once = _FRAMES_AT_ONCE * frame
+        return [
+            self._network.step(x[..., start : start + at_once])
+            for start in range(0, x.shape[-1], at_once)
+        ]
 
     def _require_open(self) -> None:
         if self._closed:
@@ -161,7 +160,7 @@ class StreamEncoder(_Stream):
         if self._pending.shape[-1]:
             samples = np.concatenate((self._pending, samples), axis=-1)
         whole = samples.shape[-1] - samples.shape[-1] % self.hop_length
-        codes, self._layers = self._code(samples[..., :whole])
+        codes = self._code(samples[..., :whole])
         self._pending = samples[..., whole:].copy()
         return codes if self._batched else codes[0]
 
@@ -178,7 +177,7 @@ class StreamEncoder(_Stream):
         """
         self._require_open()
         missing = -self._pending.shape[-1] % self.hop_length
-        codes, _ = self._code(np.pad(self._pending, ((0, 0), (0, 0), (0, missing))))
+        codes = self._code(np.pad(self._pending, ((0, 0), (0, 0), (0, missing))))
         self._reset()
         return codes if self._batched else codes[0]
 
@@ -186,12 +185,12 @@ class StreamEncoder(_Stream):
         super()._reset()
         self._pending = np.zeros((self.batch, 1, 0), np.float32)
 
-    def _code(self, wave: Array) -> tuple[NDArray[np.int64], State]:
-        parts, layers = self._run(wave, self.hop_length)
+    def _code(self, wave: Array) -> NDArray[np.int64]:
+        parts = self._run(wave, self.hop_length)
         if not parts:
-            return np.zeros((self.batch, self.n_quantizers, 0), np.int64), layers
+            return np.zeros((self.batch, self.n_quantizers, 0), np.int64)
         codes = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
-        return codes[:, : self.n_quantizers], layers
+        return codes[:, : self.n_quantizers]
 
 
 class StreamDecoder(_Stream):
@@ -271,7 +270,7 @@ class StreamDecoder(_Stream):
         self._lost = np.zeros(1, np.int64)
 
     def _decode(self, codes: NDArray[np.int64]) -> NDArray[np.float32]:
-        parts, layers = self._run(codes, 1)
+        parts = self._run(codes, 1)
         if not parts:
             return np.zeros((self.batch, 1, 0), np.float32)
         wave = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
@@ -285,7 +284,6 @@ class StreamDecoder(_Stream):
             heard = np.concatenate((self._heard, wave), axis=-1)
         # Copies: what was returned is the caller's, and long waves shall not be kept alive.
         self._heard, self._codes = heard[..., -samples:].copy(), codes[..., -1:].copy()
-        self._layers = layers
         return wave
 
     def _conceal(self, frames: int) -> NDArray[np.float32]:
@@ -297,14 +295,14 @@ class StreamDecoder(_Stream):
             return wave  # nothing was said yet
         lost, faded = int(self._lost[0]), self._concealment.faded_frames
         for frame in range(min(frames, faded - lost)):
-            sound, self._layers = self._session.step(self._codes, self._layers)
+            sound = self._network.step(self._codes)
             start = frame * self.hop_length
             wave[..., start : start + self.hop_length], self._limit = self._concealment.shape(
                 sound, self._heard, self._limit, lost + frame
             )
         self._lost = np.full_like(self._lost, min(lost + frames, faded))
         if int(self._lost[0]) == faded:
-            self._layers = self._session.initial_state(self.batch)
+            self._network.reset()
         return wave
 
 
