@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
+from onnxruntime import OrtValue
 
 from codec.errors import ModelFileError
 from infer.runtime.card import OnnxFile
@@ -74,29 +75,30 @@ class Session:
         values: list[Array] = self._session.run(names, {self._takes: x})
         return values
 
-    def binding(
-        self, before: Sequence[Array], after: Sequence[Array]
-    ) -> onnxruntime.IOBinding:
-        """What `run_bound` reads the state from, and where it writes the next one to."""
+    def bind_states(self, before: State, after: State) -> onnxruntime.IOBinding:
+        """Steps that read their state from the one set of arrays and write it to the other."""
         binding = self._session.io_binding()
         for state, array in zip(self.file.states, before, strict=True):
-            binding.bind_ortvalue_input(state.name, _on_array(array))
+            binding.bind_ortvalue_input(state.name, OrtValue.ortvalue_from_numpy(array))
         for state, array in zip(self.file.states, after, strict=True):
-            binding.bind_ortvalue_output(state.next_name, _on_array(array))
+            binding.bind_ortvalue_output(state.next_name, OrtValue.ortvalue_from_numpy(array))
         return binding
 
-    def run_bound(self, binding: onnxruntime.IOBinding, x: Array, y: Array) -> None:
-        """`step` from `x` into `y`, both of the right shape and contiguous."""
-        binding.bind_ortvalue_input(self._takes, _on_array(x))
-        binding.bind_ortvalue_output(self._gives, _on_array(y))
+    def bind_signals(self, binding: onnxruntime.IOBinding, x: Array, y: Array) -> None:
+        """Lets these steps take `x` and give `y`, arrays of the right shapes."""
+        binding.bind_ortvalue_input(self._takes, OrtValue.ortvalue_from_numpy(x))
+        binding.bind_ortvalue_output(self._gives, OrtValue.ortvalue_from_numpy(y))
+
+    def run(self, binding: onnxruntime.IOBinding) -> None:
+        """One step, from the arrays that are bound into the arrays that are bound."""
         self._session.run_with_iobinding(binding)
 
 
 class Steps:
     """One stream's way through a network.
 
-    ONNX Runtime reads its state from one set of arrays and writes the next one to another, in turn:
-    handing a dozen arrays over and taking a dozen new ones costs as much as a small network does.
+    ONNX Runtime reads the state from one set of arrays and writes the next one to another, in turn:
+    to hand a dozen arrays over and take a dozen new ones costs as much as a small network does.
     """
 
     def __init__(self, session: Session, batch: int, hop_length: int, n_quantizers: int) -> None:
@@ -107,27 +109,36 @@ class Steps:
         self._n_quantizers = n_quantizers
         self._now, self._next = (session.initial_state(batch) for _ in range(2))
         self._bindings = (
-            session.binding(self._now, self._next),
-            session.binding(self._next, self._now),
+            session.bind_states(self._now, self._next),
+            session.bind_states(self._next, self._now),
         )
+        self._take_pieces_of(0)
 
     def step(self, x: Array) -> Array:
         """The next frames: a new array, for what `Session.step` takes."""
-        x = np.ascontiguousarray(x)
-        y: Array
-        if self._session.file.part == "encoder":
-            frames = x.shape[-1] // self._hop_length
-            y = np.empty((self._batch, self._n_quantizers, frames), np.int64)
-        else:
-            y = np.empty((self._batch, 1, x.shape[-1] * self._hop_length), np.float32)
-        self._session.run_bound(self._bindings[0], x, y)
-        self._now, self._next = self._next, self._now
+        if x.shape != self._x.shape:
+            self._take_pieces_of(x.shape[-1])
+        np.copyto(self._x, x)
+        self._session.run(self._bindings[0])
         self._bindings = self._bindings[::-1]
-        return y
+        self._now, self._next = self._next, self._now
+        return self._y.copy()
+
+    def _take_pieces_of(self, length: int) -> None:
+        """Makes ready for pieces of so many samples, or frames of codes."""
+        encodes = self._session.file.part == "encoder"
+        frames = length // self._hop_length if encodes else length
+        wave = np.zeros((self._batch, 1, frames * self._hop_length), np.float32)
+        codes = np.zeros((self._batch, self._n_quantizers, frames), np.int64)
+        self._x: Array
+        self._y: Array
+        self._x, self._y = (wave, codes) if encodes else (codes, wave)
+        for binding in self._bindings:
+            self._session.bind_signals(binding, self._x, self._y)
 
     @property
     def state(self) -> State:
-        """The arrays of now: read them before the next step, which but one later overwrites."""
+        """The arrays of now, which the step after the next one overwrites."""
         return self._now
 
     def restore(self, state: Sequence[Array]) -> None:
@@ -145,8 +156,3 @@ class Steps:
         twin = type(self)(self._session, self._batch, self._hop_length, self._n_quantizers)
         twin.restore(self._now)
         return twin
-
-
-def _on_array(array: Array) -> onnxruntime.OrtValue:
-    """An array as ONNX Runtime knows it: the same memory."""
-    return onnxruntime.OrtValue.ortvalue_from_numpy(array)

@@ -313,7 +313,7 @@ def finite_wave(wave: Array, batch: int) -> NDArray[np.float32]:
         AudioError: NaN or infinite samples, or another shape or type.
     """
     fits = wave.shape[:2] == (batch, 1) if wave.ndim == 3 else wave.ndim == batch == 1
-    if not fits or not np.issubdtype(wave.dtype, np.floating):
+    if not fits or wave.dtype.kind != "f":
         also = " or (samples,)" if batch == 1 else ""
         raise AudioError(
             f"a wave of shape {wave.shape}, {wave.dtype}: expected floats of shape "
@@ -341,18 +341,20 @@ def checked_codes(
         if n_quantizers is None
         else batched.shape[1] == n_quantizers
     )
-    if not fits or not np.issubdtype(codes.dtype, np.integer):
+    if not fits or codes.dtype.kind not in "iu":
         count = "n" if n_quantizers is None else str(n_quantizers)
         known = f" with n from 1 to {card.n_quantizers}" if n_quantizers is None else ""
         raise BitstreamError(
             f"codes of shape {codes.shape}, {codes.dtype}: expected integers of shape "
             f"({batch}, {count}, frames) or, for one, ({count}, frames){known}"
         )
-    if batched.size and not (batched.min() >= 0 and batched.max() < card.codebook_size):
+    n = batched.shape[1]
+    filled = np.full((batch, card.n_quantizers, batched.shape[2]), -1, np.int64)
+    filled[:, :n] = batched
+    # One look for both ends: as unsigned numbers, negative ones are the largest.
+    if batched.size and filled[:, :n].view(np.uint64).max() >= card.codebook_size:
         raise BitstreamError(
             f"codes from {batched.min()} to {batched.max()}: this model has 0 to "
             f"{card.codebook_size - 1}"
         )
-    filled = np.full((batch, card.n_quantizers, batched.shape[2]), -1, np.int64)
-    filled[:, : batched.shape[1]] = batched
     return filled
