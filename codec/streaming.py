@@ -166,6 +166,7 @@ class StreamEncoder(_Stream):
         """
         self.n_quantizers = n_quantizers
         self._quantizer = autoencoder.quantizer
+        self._norms = autoencoder.quantizer.squared_norms()
         encoder = autoencoder.encoder
         super().__init__(encoder, encoder.hop_length, batch, fingerprint, sample_rate)
 
@@ -222,7 +223,7 @@ class StreamEncoder(_Stream):
         codes = []
         for start in range(0, wave.shape[-1], samples):
             latent, layers = self._chain.step(wave[..., start : start + samples], layers)
-            codes.append(self._quantizer.encode(latent, self.n_quantizers))
+            codes.append(self._quantizer.encode(latent, self.n_quantizers, self._norms))
         if len(codes) == 1:
             return codes[0], layers
         shape = (self.batch, self.n_quantizers, 0)

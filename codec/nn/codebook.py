@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec.nn.collectives import copy_from_first_process, gather_rows, is_first_process
-from codec.nn.kmeans import frozen_kmeans, nearest, squared_distances
+from codec.nn.kmeans import frozen_kmeans, nearest, squared_distances, squared_norms
 from codec.nn.start import normal
 from codec.nn.statistics import CodebookStatistics, Learning
 
@@ -115,9 +115,13 @@ class VectorQuantizer(nn.Module):
         """The rows codes stand for, (codebook_size, codebook_dimension)."""
         return self._place(self.codebook) if self.learning == "gradient" else self.codebook
 
-    def encode(self, vectors: Tensor) -> Tensor:
-        """Codes (n,) int64 of `vectors` (n, dimension) float32."""
-        return nearest(self._enter(vectors), self.rows())
+    def squared_norms(self) -> Tensor:
+        """Of the rows, (codebook_size,) float32: for `encode`, as long as the rows stay."""
+        return squared_norms(self.rows())
+
+    def encode(self, vectors: Tensor, norms: Tensor | None = None) -> Tensor:
+        """Codes (n,) int64 of `vectors` (n, dimension) float32; `norms` are `squared_norms`."""
+        return nearest(self._enter(vectors), self.rows(), norms)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Vectors (..., dimension) of `codes` (...) int64."""

@@ -28,7 +28,12 @@ def squared_distances(points: Tensor, centroids: Tensor) -> Tensor:
         return torch.addmm(norms, points, centroids.T, alpha=-2).clamp_min(0)
 
 
-def nearest(points: Tensor, centroids: Tensor) -> Tensor:
+def squared_norms(centroids: Tensor) -> Tensor:
+    """‖e‖² of every row, (k,) float32: what `nearest` asks for at every call, and need not."""
+    return centroids.float().square().sum(1)
+
+
+def nearest(points: Tensor, centroids: Tensor, norms: Tensor | None = None) -> Tensor:
     """Index of the centroid nearest to each point, by true squared Euclidean distance in float32.
 
     ‖x‖² is the same for every centroid, so it is left out of the comparison.
@@ -36,12 +41,15 @@ def nearest(points: Tensor, centroids: Tensor) -> Tensor:
     Args:
         points: (n, d), any float dtype.
         centroids: (k, d) with k >= 1.
+        norms: their `squared_norms`; none: computed here, which for few points takes most of the
+            time.
 
     Returns:
         (n,) int64 in 0..k-1; the first of equals.
     """
     centroids = centroids.float()
-    norms = centroids.square().sum(1)
+    if norms is None:
+        norms = squared_norms(centroids)
     rows = max(1, _CHUNK_ELEMENTS // centroids.shape[0])
     with torch.autocast(points.device.type, enabled=False):
         parts = [

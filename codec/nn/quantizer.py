@@ -1,5 +1,6 @@
 """Residual vector quantization: each codebook quantizes what the ones before it left over."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -154,12 +155,24 @@ class ResidualVectorQuantizer(nn.Module):
         return QuantizerOutput(quantized, codes, commitment, codebook_loss)
 
     @torch.no_grad()
-    def encode(self, latent: Tensor, n_quantizers: int | None = None) -> Tensor:
+    def squared_norms(self) -> list[Tensor]:
+        """Of the rows of each codebook: for `encode`, as long as no codebook changes."""
+        return [layer.squared_norms() for layer in self.layers()]
+
+    @torch.no_grad()
+    def encode(
+        self,
+        latent: Tensor,
+        n_quantizers: int | None = None,
+        norms: Sequence[Tensor] | None = None,
+    ) -> Tensor:
         """Codes of the first `n_quantizers` codebooks, all when None.
 
         Args:
             latent: (batch, dimension, frames), any float dtype.
             n_quantizers: 1..self.n_quantizers.
+            norms: `squared_norms`, where frames come one by one: computing them anew takes longer
+                than the search for one frame. The codes are the same.
 
         Returns:
             (batch, n_quantizers, frames) int64.
@@ -172,10 +185,11 @@ class ResidualVectorQuantizer(nn.Module):
         batch, dimension, frames = latent.shape
         with torch.autocast(latent.device.type, enabled=False):
             residual = latent.float().transpose(1, 2).reshape(batch * frames, dimension)
-            codes = []
-            for layer in self.layers()[:depth]:
-                codes.append(layer.encode(residual))
-                residual = residual - layer.decode(codes[-1])
+            codes: list[Tensor] = []
+            for index, layer in enumerate(self.layers()[:depth]):
+                if codes:
+                    residual = residual - self.layers()[index - 1].decode(codes[-1])
+                codes.append(layer.encode(residual, None if norms is None else norms[index]))
         return torch.stack(codes).view(depth, batch, frames).transpose(0, 1)
 
     def decode(self, codes: Tensor) -> Tensor:

@@ -46,6 +46,21 @@ def test_quantized_is_decode_of_codes_for_any_number_of_codebooks(
     torch.testing.assert_close(output.quantized, quantizer.decode(output.codes[:, :n]))
 
 
+@every_kind
+def test_norms_that_were_kept_change_no_code_and_follow_the_rows(kind: dict[str, Any]) -> None:
+    quantizer = started(**kind)
+    for _ in range(2):
+        norms = quantizer.squared_norms()
+        for n in (1, 4):
+            codes = quantizer.encode(latents(1), n, norms)
+            assert torch.equal(codes, quantizer.encode(latents(1), n))
+        for layer in quantizer.layers():
+            with torch.no_grad():
+                layer.codebook.mul_(torch.linspace(0.5, 2.0, len(layer.codebook))[:, None])
+    far = [norm.index_fill(0, torch.tensor(3), -1e9) for norm in quantizer.squared_norms()]
+    assert bool((quantizer.encode(latents(1), norms=far) == 3).all())  # they are what is searched by
+
+
 @pytest.mark.parametrize("n_quantizers", [1, 3], ids=["VQ", "RVQ"])
 @every_kind
 def test_learns_given_data(kind: dict[str, Any], n_quantizers: int) -> None:
