@@ -127,7 +127,7 @@ class Graph:
                 )
             )
             return y
-        # As an image of height one: ONNX Runtime then has a kernel for it that is five times as fast.
+        # As an image of height one: ONNX Runtime then has a kernel for it that is five times faster.
         padded = self.after(x, before, channels, following=following)
         image = self.node("Transpose", padded, perm=[0, 2, 1])
         image = self.node(

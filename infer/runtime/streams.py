@@ -104,7 +104,9 @@ class _Stream:
     def _arrays(self) -> dict[str, Array]:
         model = np.frombuffer(bytes.fromhex(self._card.fingerprint), np.uint8)
         own = {name: getattr(self, f"_{name}") for name in self._remembered}
-        return {"model": model} | own | {f"layers.{i}": x for i, x in enumerate(self._network.state)}
+        return (
+            {"model": model} | own | {f"layers.{i}": x for i, x in enumerate(self._network.state)}
+        )
 
     def _run(self, x: Array, frame: int) -> list[Array]:
         """What the next frames, of `frame` items each, give, in parts."""

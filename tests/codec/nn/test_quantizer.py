@@ -58,7 +58,9 @@ def test_norms_that_were_kept_change_no_code_and_follow_the_rows(kind: dict[str,
             with torch.no_grad():
                 layer.codebook.mul_(torch.linspace(0.5, 2.0, len(layer.codebook))[:, None])
     far = [norm.index_fill(0, torch.tensor(3), -1e9) for norm in quantizer.squared_norms()]
-    assert bool((quantizer.encode(latents(1), norms=far) == 3).all())  # they are what is searched by
+    assert bool(
+        (quantizer.encode(latents(1), norms=far) == 3).all()
+    )  # they are what is searched by
 
 
 @pytest.mark.parametrize("n_quantizers", [1, 3], ids=["VQ", "RVQ"])
