@@ -127,7 +127,7 @@ class Graph:
                 )
             )
             return y
-        # As an image of height one: ONNX Runtime then has a kernel for it that is five times faster.
+        # As an image of height one, for which ONNX Runtime has a kernel that is five times faster.
         padded = self.after(x, before, channels, following=following)
         image = self.node("Transpose", padded, perm=[0, 2, 1])
         image = self.node(
