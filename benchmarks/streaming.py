@@ -11,8 +11,9 @@ Times are of CPU, milliseconds for 20 ms of audio: a busy machine disturbs them 
 It does disturb them, and small networks most, whose time is that of reading weights into caches:
 p10 is near what a quiet machine gives. `--pause 0.02` waits between pushes, as live audio does.
 
-Rows of 1, 2, 4 and 8 frames are pushes of 20, 40, 80 and 160 ms. What EnCodec (frames of 13.3 ms)
-and Mimi (80 ms) cannot push in just that time is the number of frames that comes closest.
+Pushes are of 20, 40, 80 and 160 ms: 1 to 8 frames. What EnCodec (frames of 13.3 ms) and Mimi (of
+80 ms) cannot push in just that time is the number of frames that comes closest; "ms" says which.
+RTF is the real-time factor: seconds of audio in a second, at the median.
 
 Memory and start-up are measured in processes of their own: CPU seconds from the interpreter's start
 to the first frame decoded, and the highest resident memory of coding and decoding 10 s at once.
@@ -33,6 +34,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,7 @@ MAKERS: dict[str, tuple[Callable[[Path], Contestant], tuple[str, ...]]] = {
 
 Push = Callable[[Any], Any]
 Record = dict[str, Any]
+Records = dict[str, list[Record]]
 
 
 def main() -> None:
@@ -84,12 +87,14 @@ def main() -> None:
         contestants = {name: MAKERS[name][0](folder) for name in options.only}
         records = {
             "pushes": time_pushes(contestants, options),
-            "whole": time_whole(contestants, options.rounds),
+            "whole": time_whole(contestants, -(-options.rounds // 2)),
             "processes": time_processes(options.only, folder, options.starts),
         }
     console = Console()
-    for table in (pushes_table, whole_table, processes_table):
-        console.print(table(records))
+    for part in ("encode", "decode"):
+        console.print(pushes_table(records, part))
+    console.print(whole_table(records))
+    console.print(processes_table(records))
     if options.json:
         options.json.write_text(json.dumps(records, indent=1), encoding="utf-8")
 
@@ -168,7 +173,7 @@ def time_whole(contestants: dict[str, Contestant], rounds: int) -> list[Record]:
             samples = round(_WHOLE_SECONDS * one.sample_rate)
             wave = (0.1 * generator.standard_normal(samples)).astype(np.float32)
             codes: list[Any] = []
-            encode, _ = timed(lambda x, one=one, to=codes: to.append(one.encode(x)), wave)
+            encode, _ = timed(partial(_append, codes, one.encode), wave)
             decode, _ = timed(one.decode, codes[0])
             if index >= 0:
                 times.setdefault((name, "encode"), []).append(encode)
@@ -178,6 +183,10 @@ def time_whole(contestants: dict[str, Contestant], rounds: int) -> list[Record]:
         for (name, part), values in times.items()
         for median in [float(np.median(values))]
     ]
+
+
+def _append(answers: list[Any], push: Push, x: Any) -> None:
+    answers.append(push(x))
 
 
 def time_processes(names: Sequence[str], folder: Path, starts: int) -> list[Record]:
@@ -219,26 +228,27 @@ def probe(name: str, folder: Path) -> Record:
     }
 
 
-def pushes_table(records: dict[str, list[Record]]) -> Table:
-    table = Table("part", "ms a push", "codec", title="CPU ms for 20 ms of audio, one thread")
-    for heading in ("p10", "p50", "p95", "× real time", "× EnCodec", "× Mimi"):
+def pushes_table(records: Records, part: str) -> Table:
+    table = Table(title=f"{part}: CPU ms for 20 ms of audio, one thread")
+    table.add_column("ms", justify="right")
+    table.add_column("codec", no_wrap=True)
+    for heading in ("p10", "p50", "p95", "RTF", "×EnCodec", "×Mimi"):
         table.add_column(heading, justify="right")
-    found = {(r["codec"], r["part"], r["seconds"]): r for r in records["pushes"]}
-    for part in ("encode", "decode"):
-        for seconds in _SECONDS:
-            for name in dict.fromkeys(r["codec"] for r in records["pushes"]):
-                row = found[name, part, seconds]
-                cells = [f"{row[f'cpu_p{percent}']:.3f}" for percent in (10, 50, 95)]
-                cells.append(f"{1e3 * _FRAME / row['cpu_p50']:.1f}")
-                for peer in ("encodec", "mimi"):
-                    its = found.get((peer, part, seconds))
-                    cells.append(f"{its['cpu_p50'] / row['cpu_p50']:.1f}" if its else "–")
-                table.add_row(part, f"{1e3 * row['pushed']:.3g}", name, *cells)
-            table.add_section()
+    found = {(r["codec"], r["seconds"]): r for r in records["pushes"] if r["part"] == part}
+    for seconds in _SECONDS:
+        for name in dict.fromkeys(r["codec"] for r in records["pushes"]):
+            row = found[name, seconds]
+            cells = [f"{row[f'cpu_p{percent}']:.3f}" for percent in (10, 50, 95)]
+            cells.append(f"{1e3 * _FRAME / row['cpu_p50']:.1f}")
+            for peer in ("encodec", "mimi"):
+                its = found.get((peer, seconds))
+                cells.append(f"{its['cpu_p50'] / row['cpu_p50']:.1f}" if its else "–")
+            table.add_row(f"{1e3 * row['pushed']:.3g}", name, *cells)
+        table.add_section()
     return table
 
 
-def whole_table(records: dict[str, list[Record]]) -> Table:
+def whole_table(records: Records) -> Table:
     table = Table("codec", title=f"{_WHOLE_SECONDS:g} s at once, one thread, CPU time")
     parts = ("encode", "decode")
     for part in parts:
@@ -255,7 +265,7 @@ def whole_table(records: dict[str, list[Record]]) -> Table:
     return table
 
 
-def processes_table(records: dict[str, list[Record]]) -> Table:
+def processes_table(records: Records) -> Table:
     table = Table("codec", title="A process of its own: CPU seconds to the first frame, and memory")
     headings = (
         "import",

@@ -244,10 +244,10 @@ class Graph:
         index = len(self.states)
         state = StateTensor(f"state_{index:02}", f"next_state_{index:02}", frames, channels)
         self.states.append(state)
-        shape = ["batch", frames, channels]
+        shape = ("batch", frames, channels)
         self.input(state.name, TensorProto.FLOAT, shape)
         self._outputs.append(
-            helper.make_tensor_value_info(state.next_name, TensorProto.FLOAT, shape)
+            helper.make_tensor_value_info(state.next_name, TensorProto.FLOAT, list(shape))
         )
         return state
 
