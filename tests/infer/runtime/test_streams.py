@@ -67,6 +67,19 @@ def test_batches_are_streams_side_by_side(light: LightCodec) -> None:
     np.testing.assert_allclose(decoded[2, 0], single, atol=1e-6)
 
 
+def test_what_was_returned_is_the_callers(light: LightCodec) -> None:
+    codes = np.random.default_rng(6).integers(64, size=(4, 4))
+    with light.stream_decoder() as decoder, light.stream_encoder() as encoder:
+        for push, pieces in ((decoder.push, codes.T), (encoder.push, noise(4, HOP))):
+            answers = [push(piece) for piece in pieces]
+            copies = [answer.copy() for answer in answers]
+            answers[0][:] = 7
+            again = push(pieces[0])
+            assert not np.shares_memory(again, answers[2])
+            for answer, copied in zip(answers[1:], copies[1:], strict=True):
+                np.testing.assert_array_equal(answer, copied)
+
+
 def test_streams_do_not_disturb_each_other(light: LightCodec) -> None:
     codes = np.random.default_rng(1).integers(64, size=(2, 4, 6))
     one, other = light.stream_decoder(), light.stream_decoder()
