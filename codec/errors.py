@@ -27,3 +27,7 @@ class BitstreamError(SottoError):
 
 class TrainingError(SottoError):
     """A run that cannot go on: losses are not finite, the disk is full, a checkpoint is damaged."""
+
+
+class ForeignCodecError(SottoError):
+    """Another project's network that cannot be driven in chunks, or not in the way described."""
