@@ -26,6 +26,8 @@ def receptive_field_by_gradient(
     Args:
         network: float (batch, channels, inputs) -> (batch, channels, outputs).
         signal: (batch, channels, inputs).
+        first: index of an output.
+        last: of another, or the same.
 
     Returns:
         Indices into the inputs; none if the outputs depend on no input.
@@ -65,7 +67,8 @@ def check_layers(
     """
     inputs = example.shape[-1]
     generator = torch.Generator().manual_seed(seed)
-    for shorter in range(min(layers.unit + 1, inputs)):
+    unit = layers.unit
+    for shorter in sorted({0, 1, unit // 3, unit // 2, unit - 1, unit} & set(range(inputs))):
         with torch.inference_mode():
             given = network(example[..., : inputs - shorter]).shape[-1]
         if given != (expected := layers.length(inputs - shorter)):

@@ -5,8 +5,8 @@ frames that it reads behind its own. A stage of odd stride gives a sample less t
 which the stages behind it multiply; the stream's wave is as much shorter as that of
 `model.decode`, and `length` says how long it will be.
 
-    model = dac_classes().DAC(sample_rate=16000, encoder_rates=[2, 4, 5, 8], decoder_rates=[8, 5, 4, 2])
-    stream = dac_decoder(model.eval(), window=10)
+    model = dac_classes().DAC(encoder_rates=[2, 4, 5, 8], decoder_rates=[8, 5, 4, 2]).eval()
+    stream = dac_decoder(model, window=10)
     wave = torch.cat([*(stream.push(piece) for piece in pieces), stream.finish()], dim=-1)
 """
 
@@ -14,7 +14,6 @@ from typing import Any
 
 from torch import nn
 
-from codec.errors import ForeignCodecError
 from codec.foreign.chunked import Chunked
 from codec.foreign.dac_classes import dac_classes
 from codec.foreign.describe import Describe, Handlers, describe, of_attribute, pointwise
@@ -45,6 +44,7 @@ def dac_decoder(model: Any, *, window: int) -> ForeignDecoder:
         [stage],
         window=window,
         sample_rate=model.sample_rate,
+        channels=widths[-1],
         n_quantizers=model.n_codebooks,
         codebook_size=model.codebook_size,
     )

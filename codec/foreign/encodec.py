@@ -58,6 +58,7 @@ def encodec_decoder(model: EncodecModel, *, window: int) -> ForeignDecoder:
         decoder_stages(model.decoder, window),
         window=window,
         sample_rate=model.sample_rate,
+        channels=model.channels,
         n_quantizers=model.quantizer.n_q,
         codebook_size=model.quantizer.bins,
     )

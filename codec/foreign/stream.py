@@ -21,11 +21,13 @@ class ForeignDecoder:
 
     Attributes:
         sample_rate: Hz.
+        channels: of the wave.
         hop_length: samples a frame.
         window_frames: frames whose samples come out at a time.
         delay: frames that have to come in, counted from a window's first one, before the window's
             samples come out.
         start: the same at the stream's beginning, where some codecs need more.
+        stages: what frames pass one after the other.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class ForeignDecoder:
         *,
         window: int,
         sample_rate: int,
+        channels: int,
         n_quantizers: int,
         codebook_size: int,
     ) -> None:
@@ -43,15 +46,17 @@ class ForeignDecoder:
         `window` is in frames; `n_quantizers` the most codebooks that codes may have.
         """
         self.window_frames = window
-        self.sample_rate = sample_rate
+        self.sample_rate, self.channels = sample_rate, channels
         self.hop_length = 1
         for stage in stages:
             self.hop_length *= stage.hop
-        self._embed, self._stages = embed, tuple(stages)
+        self.stages = tuple(stages)
+        self._embed = embed
         self._n_quantizers, self._codebook_size = n_quantizers, codebook_size
         self.start = self._needed(1)
         self.delay = self._needed(_FAR * window * self.hop_length + 1) - _FAR * window
-        self._begun = False
+        self._nothing = torch.zeros(1, channels, 0)
+        self._begun = self._finished = False
 
     @property
     def delay_seconds(self) -> float:
@@ -60,7 +65,7 @@ class ForeignDecoder:
 
     def length(self, frames: int) -> int:
         """Samples of so many frames in all; not always frames * hop_length."""
-        for stage in self._stages:
+        for stage in self.stages:
             frames = stage.length(frames)
         return frames
 
@@ -79,14 +84,22 @@ class ForeignDecoder:
             ValueError: the stream is finished.
         """
         codes = self._checked(torch.as_tensor(codes))
+        if codes.shape[-1] == 0 and not self._finished:  # many an operator refuses to take nothing
+            self._nothing = torch.zeros(codes.shape[0], self.channels, 0)
+            return self._nothing
         with torch.inference_mode():
             latent = self._embed(codes)
         return self.push_latent(latent.clone())
 
     def push_latent(self, latent: Tensor) -> Tensor:
-        """Takes the next frames as vectors, (batch, dimension, frames): what the decoder is fed."""
+        """Takes the next frames as vectors, float (batch, dimension, frames), 1 or more of them.
+
+        For latents that no codes are made of; otherwise as `push`.
+        """
+        if self._finished:
+            raise ValueError("this stream is finished: make a new one for the next signal")
         self._begun = True
-        for stage in self._stages:
+        for stage in self.stages:
             latent = stage.push(latent)
         return latent
 
@@ -96,17 +109,20 @@ class ForeignDecoder:
         Raises:
             ValueError: the stream is finished already.
         """
+        if self._finished:
+            raise ValueError("this stream is finished already")
+        self._finished = True
         if not self._begun:
-            raise ValueError("nothing was pushed")
+            return self._nothing
         rest: Tensor | None = None
-        for stage in self._stages:
+        for stage in self.stages:
             pieces = [] if rest is None else [stage.push(rest)]
             rest = torch.cat([*pieces, stage.finish()], dim=-1)
         assert rest is not None
         return rest
 
     def _needed(self, samples: int) -> int:
-        for stage in reversed(self._stages):
+        for stage in reversed(self.stages):
             samples = stage.needed(samples)
         return samples
 

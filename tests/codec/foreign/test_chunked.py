@@ -105,7 +105,7 @@ def chunked(network: nn.Module, window: int) -> Chunked:
     return Chunked(network, layers, window=window, out_channels=2)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     network=networks,
     window=st.sampled_from([1, 2, 5]),
@@ -126,7 +126,7 @@ def test_streamed_equals_whole(network, window, length, data):
     assert torch.equal(y, streamed(chunked(network, window), x))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(network=networks)
 def test_the_gradient_lies_within_what_the_layers_say(network):
     network = randomised(network)
@@ -137,7 +137,7 @@ def test_the_gradient_lies_within_what_the_layers_say(network):
     check_layers(network, layers, x)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(network=networks, window=st.sampled_from([1, 3]))
 def test_outputs_come_after_the_delay_and_not_before(network, window):
     stage = chunked(randomised(network), window)
