@@ -35,10 +35,10 @@ from torch import Tensor, nn
 from torch.nn.utils import remove_weight_norm
 
 from codec.building import build_autoencoder
-from codec.chunking import ChunkedDecoder, decoder_grid
 from codec.config_files import load_config
 from codec.errors import ForeignCodecError
 from codec.foreign.chunked import Chunked
+from codec.foreign.sotto import sotto_decoder
 from codec.foreign.stream import ForeignDecoder
 from codec.nn.convolution import fold_weight_norm
 
@@ -63,7 +63,7 @@ class Subject:
     before: int
     after: int
     whole: Callable[[Tensor], Tensor]
-    stream: Callable[[int], ForeignDecoder | ChunkedDecoder]
+    stream: Callable[[int], ForeignDecoder]
 
 
 @dataclass(frozen=True)
@@ -229,12 +229,13 @@ def dac() -> Subject:
 
 
 def sotto() -> Subject:
-    """Sotto's own model that looks ahead, through its own chunks."""
+    """Sotto's own model that looks ahead."""
     config = load_config(_CONFIG).model
     torch.manual_seed(0)
     autoencoder = build_autoencoder(config).eval().requires_grad_(False)
     fold_weight_norm(autoencoder)
-    grid = decoder_grid(autoencoder.decoder, 1)
+    (stage,) = sotto_decoder(autoencoder, window=1, sample_rate=config.sample_rate).stages
+    assert isinstance(stage, Chunked)
 
     def whole(codes: Tensor) -> Tensor:
         with torch.inference_mode():
@@ -246,10 +247,10 @@ def sotto() -> Subject:
         config.hop_length,
         config.quantizer.n_quantizers,
         config.quantizer.codebook_size,
-        grid.before,
-        grid.after,
+        stage.before,
+        stage.after,
         whole,
-        lambda window: ChunkedDecoder(autoencoder, channels=1, window=window),
+        lambda window: sotto_decoder(autoencoder, window=window, sample_rate=config.sample_rate),
     )
 
 

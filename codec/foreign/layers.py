@@ -92,7 +92,7 @@ class Convolution:
             high = max(high, self.left)  # a signal has to be longer than what is reflected of it
         if self.edge == "reflect" and length is not None and stop >= length:
             low = min(low, length - 1 - self.right)
-        return _clipped(low, high, length)
+        return clipped(low, high, length)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Transposed:
         low = -(-(first + self.left - self.extent + 1) // self.stride)
         high = (last + self.left) // self.stride
         existing = -(-(last + 1 + self.left + self.right - self.extent) // self.stride)
-        return _clipped(min(low, first // self.stride), max(high, existing), length)
+        return clipped(min(low, first // self.stride), max(high, existing), length)
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ class Sum:
         return min(low for low, _ in spans), max(high for _, high in spans)
 
 
-def _clipped(low: int, high: int, length: int | None) -> tuple[int, int]:
+def clipped(low: int, high: int, length: int | None) -> tuple[int, int]:
     """The span within the signal; where it lies outside altogether, the input next to it."""
     low = max(0, low)
     high = max(low, high)
