@@ -130,7 +130,7 @@ def ways_of(subject: Subject, frames: int, windows: Sequence[int], sliding: int)
     def chunks(window: int) -> Way:
         def decode(codes: Tensor) -> Tensor:
             stream = subject.stream(window)
-            pieces = [stream.push(frame) for frame in codes.split(1, dim=-1)]
+            pieces = [stream.push(piece) for piece in codes.split(window, dim=-1)]
             return torch.cat([*pieces, stream.finish()], dim=-1)
 
         return Way(f"chunks of {window}", subject.stream(window).delay, decode)
