@@ -22,7 +22,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> NotebookNode:
         patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
         patch.delenv("SOTTO_MODEL", raising=False)
         resources = {"metadata": {"path": folder}}
-        NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
+        NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
     return notebook
 
 
