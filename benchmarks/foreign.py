@@ -146,22 +146,26 @@ def ways_of(subject: Subject, frames: int, windows: Sequence[int], sliding: int)
 
 
 def _slide(subject: Subject, codes: Tensor, sliding: int, late: int) -> Tensor:
-    """Each frame's samples from a run on the frames up to `late` behind it."""
+    """Each frame's samples from a run on the frames up to `late` behind it.
+
+    Of the newest frame a codec whose length drifts gives fewer than a hop; the others are zeros.
+    """
     hop, frames = subject.hop_length, codes.shape[-1]
     pieces = []
     for frame in range(frames):
         stop = min(frames, frame + late + 1)
         start = max(0, stop - sliding)
         wave = subject.whole(codes[..., start:stop])
-        pieces.append(wave[..., (frame - start) * hop : (frame - start + 1) * hop])
+        piece = wave[..., (frame - start) * hop : (frame - start + 1) * hop]
+        pieces.append(nn.functional.pad(piece, (0, hop - piece.shape[-1])))
     return torch.cat(pieces, dim=-1)
 
 
 def _signal_to_error(whole: Tensor, wave: Tensor, subject: Subject) -> str:
     skip = 8 * subject.hop_length  # where some codecs reflect their start
     length = min(whole.shape[-1], wave.shape[-1])
-    whole, error = whole[..., skip:length], (wave - whole)[..., skip:length]
-    signal = whole - whole.mean()
+    whole, wave = whole[..., skip:length], wave[..., skip:length]
+    signal, error = whole - whole.mean(), wave - whole
     return f"{float(10 * torch.log10(signal.square().sum() / error.square().sum())):.0f} dB"
 
 
