@@ -30,7 +30,7 @@ def load_weights(model: Autoencoder, path: str, config: ModelConfig) -> None:
         module = model.get_submodule(module_name)
         if parametrize.is_parametrized(module, parameter):
             # The file's weights are folded; assignment goes through weight norm's inverse.
-            setattr(module, parameter, tensor.to(getattr(module, parameter).device))
+            setattr(module, parameter, tensor.to(getattr(module, parameter)))
         else:
             plain[name] = tensor
     model.load_state_dict(plain, strict=False)

@@ -168,6 +168,19 @@ def test_weights_of_a_model_file_start_a_run(tiny, tmp_path):
     assert drift < 0.5, "the codebooks were started over instead of going on"
 
 
+def test_weights_in_half_precision_start_a_run_in_full_precision(tiny, tmp_path):
+    path = tmp_path / "model.safetensors"
+    half = learner_of(tiny()).codec().halved()
+    half.save(path)
+    learner = learner_of(tiny(), str(path))
+    assert {tensor.dtype for tensor in learner.model.parameters()} == {torch.float32}
+    codes = half.encode(batch())
+    torch.testing.assert_close(
+        learner.codec().decode(codes), half.decode(codes), rtol=1e-4, atol=1e-5
+    )
+    assert not learner.step(0, batch()).skipped
+
+
 def test_another_architecture_cannot_start_a_run(tiny, tmp_path):
     path = tmp_path / "model.safetensors"
     learner_of(tiny()).codec().save(path)
