@@ -58,7 +58,8 @@ def test_too_little_overlap_is_wrong_and_the_computed_one_is_not(executed):
     errors = found["errors"]
     assert max(errors[context:]) < -100
     assert errors[0] > -60
-    assert errors[context - 1] > errors[context] + 3
+    # How much the outermost frames count is the weights' to say, so not one frame less.
+    assert errors[context // 4] > errors[context] + 20
 
 
 def test_every_cost_is_measured_and_every_figure_drawn(executed):
