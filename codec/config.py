@@ -108,6 +108,10 @@ class DisturbanceLossConfig(Section):
 
     weight: float = Field(0.0, ge=0)
     """PESQ is no independent judge of a model that learnt from it."""
+    listeners: list[Literal["wideband", "narrowband"]] = Field(
+        ["wideband", "narrowband"], min_length=1
+    )
+    """As PESQ-wb hears, as PESQ-nb does at a telephone, or their mean."""
 
 
 class AdversarialLossConfig(Section):

@@ -1,26 +1,36 @@
 """Loudness disturbance: the perceptual model of PESQ as a loss.
 
-ITU-T P.862 (02/2001), clause 10.2, with the wideband constants of P.862.2: power spectra in
-critical bands, loudness by Zwicker's law, the difference that masking leaves, the same weighed for
-what was added rather than left out, and norms over time that count the worst syllables most.
-Martín-Doñas et al. 2018 train on such a loss. Left out, since crops are aligned and their level is
-part of the task: time alignment, level and filter compensation.
+ITU-T P.862 (02/2001), clause 10.2: what a wideband or a telephone listener's filter lets through,
+power spectra in critical bands, their average and their level over time made equal, loudness by
+Zwicker's law, the difference that masking leaves, the same weighed for what was added rather than
+left out, and norms over time that count the worst syllables most. The wideband filter and mapping
+are P.862.2's. Martín-Doñas et al. 2018 train on such a loss. Left out: time alignment, which a
+codec's crops do not need.
 
 Who trains on this trains on what PESQ measures: PESQ is no independent judge of that model.
 """
 
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec.losses.base import LossValue
 from codec.spectra import stft
 
 _FRAME_SECONDS = 0.032
-_LEVEL = 1e7  # mean square of the reference between 350 and 3,250 Hz, of samples up to 32,768
+_LEVEL = 1e7  # mean square of either wave between 350 and 3,250 Hz, of samples up to 32,768
+_LEVEL_FLOOR = 1e3  # 60 dB below full scale: a crop of a pause is not raised to speech
 _SPECTRUM_SCALE = 6.910853e-6
 _LOUDNESS_SCALE = 0.1866055
 _ZWICKER_POWER = 0.23
 _SYLLABLE_FRAMES = 20
+_SMOOTHING_FRAMES = 6  # 0.2 to the power of 6 is nothing
+_HEARD_BINS = 257  # up to 8 kHz, at 31.25 Hz each
 # FFT bins of 31.25 Hz in each band, bands' widths in Bark, and the hearing threshold as power.
 _BINS = (
     *(1, 1, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2),
@@ -52,99 +62,145 @@ _CORRECTIONS = (
 )
 
 
+Listener = Literal["wideband", "narrowband"]
+"""P.862.2's listener with headphones, or P.862's at a telephone."""
+
+# Gain in dB of the telephone listener's filter, the intermediate reference system's receiving side,
+# against that at 1 kHz; linear between these frequencies in Hz.
+_TELEPHONE = (
+    *((0, -212), (50, -52), (100, -32), (125, -24), (160, -18), (200, -12), (250, -8), (300, -6)),
+    *((350, -4), (400, -2), (500, -1), (600, 0), (3250, 0), (3500, -8), (4000, -212)),
+)
+
+
 class DisturbanceLoss(nn.Module):
     """PESQ's symmetric and asymmetric disturbance, in the units that it takes off its 4.5.
 
     Args:
         sample_rate: of the waves in Hz, 16,000 or a multiple of it.
+        listeners: who listens; the total is the mean over them.
 
     Raises:
-        ValueError: another sample rate.
+        ValueError: another sample rate, or nobody listens.
     """
 
     membership: Tensor
     thresholds: Tensor
     exponents: Tensor
     widths: Tensor
+    smoothing: Tensor
 
-    def __init__(self, *, sample_rate: int) -> None:
+    def __init__(
+        self, *, sample_rate: int, listeners: Sequence[Listener] = ("wideband", "narrowband")
+    ) -> None:
         super().__init__()
         if sample_rate % 16_000:
             raise ValueError(
                 f"the disturbance loss takes 16000 Hz or a multiple of it, not {sample_rate} Hz"
             )
+        if not listeners:
+            raise ValueError("listeners is empty: name wideband, narrowband or both")
+        self.listeners = tuple(listeners)
         self.n_fft = round(_FRAME_SECONDS * sample_rate)
         widths = torch.tensor(_WIDTHS)
         centres = widths.cumsum(0) - widths / 2
         low = (6 / (centres + 2)).clamp(max=2).where(centres < 4, torch.ones_like(centres))
+        bands = self._membership()
         for name, value in (
-            ("membership", self._membership()),
-            ("thresholds", torch.tensor(_THRESHOLDS)),
-            ("exponents", _ZWICKER_POWER * low.pow(0.15)),
-            ("widths", widths[1:]),
+            ("membership", torch.stack([bands * _heard(who) for who in listeners])),
+            ("thresholds", torch.tensor(_THRESHOLDS)[:, None]),
+            ("exponents", (_ZWICKER_POWER * low.pow(0.15))[:, None]),
+            ("widths", widths[1:, None]),
+            ("smoothing", 0.8 * 0.2 ** torch.arange(_SMOOTHING_FRAMES - 1.0, -1, -1)),
         ):
             self.register_buffer(name, value, persistent=False)
 
     def forward(self, decoded: Tensor, reference: Tensor) -> LossValue:
         """Loss of `decoded` against `reference`, both (batch, 1, samples).
 
-        Parts: ``symmetric`` and ``asymmetric``; their sum is the total, the mean over the batch.
+        Parts: what each of the listeners takes off, their mean is the total; and the mean over
+        them of ``symmetric`` and ``asymmetric``, whose sum it is too. Means are over the batch.
         """
         with torch.autocast(decoded.device.type, enabled=False):
             with torch.no_grad():
-                power = self._power(reference)
-                speech = power[:, self._bin(350) : self._bin(3250)].sum(1).mean(-1)
-                gain = (_LEVEL / speech.clamp(min=1e-3))[:, None, None]
-                wanted = self._bands(power * gain)
-                wanted_loudness = self._loudness(wanted)
-                frame_weight = ((wanted[:, 1:].sum(1) + 1e5) / 1e7).pow(0.04)
-            bands = self._bands(self._power(decoded) * gain)
-            difference = self._loudness(bands) - wanted_loudness
-            masked = 0.25 * torch.minimum(wanted_loudness, wanted_loudness + difference)
-            audible = difference.sign() * (difference.abs() - masked).clamp(min=0)
-            ratio = ((bands + 50) / (wanted + 50)).pow(1.2)
-            added = audible * torch.where(ratio < 3, 0.0, ratio.clamp(max=12))
-            symmetric = 0.1 * self._over_time(self._over_bands(audible, 2) / frame_weight)
-            asymmetric = 0.0309 * self._over_time(self._over_bands(added, 1) / frame_weight)
-        return LossValue(symmetric + asymmetric, {"symmetric": symmetric, "asymmetric": asymmetric})
+                wanted = self._bands(reference)
+            got = self._bands(decoded)
+            wanted = wanted * self._colour(wanted, got)
+            audible = self._audible(wanted, 1)
+            got = got * self._level(audible, self._audible(got, 1))[:, :, None]
+            symmetric, asymmetric = self._over_bands(wanted, got)
+            weight = ((audible + 1e5) / 1e7).pow(0.04)
+            symmetric = 0.1 * self._over_time((symmetric / weight).clamp(max=45))
+            asymmetric = 0.0309 * self._over_time((asymmetric / weight).clamp(max=45))
+        each = dict(zip(self.listeners, symmetric + asymmetric, strict=True))
+        means = {"symmetric": symmetric.mean(), "asymmetric": asymmetric.mean()}
+        return LossValue(means["symmetric"] + means["asymmetric"], each | means)
 
     def _bin(self, frequency: float) -> int:
         return round(frequency * _FRAME_SECONDS)
 
     def _membership(self) -> Tensor:
         """(bands, bins): which bins a band sums, and its scale."""
-        matrix = torch.zeros(len(_BINS), self.n_fft // 2 + 1)
-        first = 0
-        for band, (bins, correction) in enumerate(zip(_BINS, _CORRECTIONS, strict=True)):
-            matrix[band, first : first + bins] = correction * _SPECTRUM_SCALE
-            first += bins
-        return matrix
-
-    def _power(self, wave: Tensor) -> Tensor:
-        """Mean-square power of the samples in each bin, (batch, bins, frames)."""
-        spectrum = torch.view_as_real(stft(wave, n_fft=self.n_fft, hop_length=self.n_fft // 2))
-        # A window of unit energy: |X|² is per sample and per bin of a two-sided spectrum.
-        return spectrum.square().sum(-1) * (2 * 32768.0**2 / self.n_fft)
-
-    def _bands(self, power: Tensor) -> Tensor:
-        """Pitch power density, (batch, bands, frames)."""
         # The standard's spectra are of a plain Hann window over 512 samples: 512 times 3/8 of
         # energy, and half of our power, which has both sides' bins.
-        return self.membership @ (power * (512 * 512 * 3 / 8 / 2))
+        scale = _SPECTRUM_SCALE * 512 * 512 * 3 / 8 / 2
+        matrix = torch.zeros(len(_BINS), _HEARD_BINS)
+        first = 0
+        for band, (bins, correction) in enumerate(zip(_BINS, _CORRECTIONS, strict=True)):
+            matrix[band, first : first + bins] = correction * scale
+            first += bins
+        matrix[:, 0] = 0
+        return matrix
+
+    def _bands(self, wave: Tensor) -> Tensor:
+        """Pitch power densities at the listeners' level, (batch, listeners, bands, frames)."""
+        spectrum = torch.view_as_real(stft(wave, n_fft=self.n_fft, hop_length=self.n_fft // 2))
+        # A window of unit energy: |X|² is per sample and per bin of a two-sided spectrum.
+        power = spectrum.square().sum(-1) * (2 * 32768.0**2 / self.n_fft)
+        speech = power[:, self._bin(350) : self._bin(3250)].sum(1).mean(-1)
+        gain = _LEVEL / speech.clamp(min=_LEVEL_FLOOR)
+        heard = power[:, :_HEARD_BINS] * gain[:, None, None]
+        return (self.membership.flatten(0, 1) @ heard).unflatten(1, self.membership.shape[:2])
+
+    def _audible(self, bands: Tensor, factor: float) -> Tensor:
+        """Power of the bands above so many thresholds, (batch, listeners, frames)."""
+        above = bands > factor * self.thresholds
+        return torch.where(above, bands, 0.0)[:, :, 1:].sum(2)
+
+    def _colour(self, wanted: Tensor, got: Tensor) -> Tensor:
+        """What colours the reference as `got` is on average, (batch, listeners, bands, 1)."""
+        spoken = (self._audible(wanted, 100) >= 1e7)[:, :, None]
+        wanted, got = (
+            torch.where(spoken & (x > 100 * self.thresholds), x, 0.0).mean(-1, keepdim=True)
+            for x in (wanted, got)
+        )
+        return ((got + 1000) / (wanted + 1000)).clamp(0.01, 100)
+
+    def _level(self, wanted: Tensor, got: Tensor) -> Tensor:
+        """The factor that gives `got` the reference's level, smoothed over frames."""
+        ratio = (wanted + 5e3) / (got + 5e3)
+        # 0.2 of the last frame's and 0.8 of this one's, as far back as it can be told.
+        padded = F.pad(ratio, (self.smoothing.shape[0] - 1, 0), mode="replicate")
+        frames = padded.unfold(-1, self.smoothing.shape[0], 1)
+        return (frames @ self.smoothing).clamp(3e-4, 5)
 
     def _loudness(self, bands: Tensor) -> Tensor:
-        """Zwicker's loudness above the hearing threshold, (batch, bands, frames)."""
-        threshold, exponent = self.thresholds[:, None], self.exponents[:, None]
-        above = (0.5 + 0.5 * (bands / threshold).clamp(min=1)).pow(exponent) - 1
-        return _LOUDNESS_SCALE * (threshold / 0.5).pow(exponent) * above
+        """Zwicker's loudness above the hearing threshold, of the same shape."""
+        above = (0.5 + 0.5 * (bands / self.thresholds).clamp(min=1)).pow(self.exponents) - 1
+        return _LOUDNESS_SCALE * (self.thresholds / 0.5).pow(self.exponents) * above
 
-    def _over_bands(self, disturbance: Tensor, order: int) -> Tensor:
-        """The norm over bands but the first, weighed by their widths, (batch, frames)."""
+    def _over_bands(self, wanted: Tensor, got: Tensor) -> tuple[Tensor, Tensor]:
+        """Symmetric and asymmetric disturbance of each frame, (batch, listeners, frames)."""
+        wanted_loudness, loudness = self._loudness(wanted), self._loudness(got)
+        difference = loudness - wanted_loudness
+        masked = 0.25 * torch.minimum(wanted_loudness, loudness)
+        heard = difference.sign() * (difference.abs() - masked).clamp(min=0)
+        ratio = ((got + 50) / (wanted + 50)).pow(1.2)
+        added = heard * torch.where(ratio < 3, 0.0, ratio.clamp(max=12))
         total = float(self.widths.sum())
-        weighed = disturbance[:, 1:].abs() * self.widths[:, None]
-        if order == 1:
-            return weighed.sum(1).clamp(max=45)
-        return (weighed.square().sum(1) / total + 1e-8).sqrt().mul(total).clamp(max=45)
+        squares = (heard[:, :, 1:] * self.widths).square().sum(2)
+        symmetric = (squares / total + 1e-8).sqrt() * total
+        return symmetric, (added[:, :, 1:].abs() * self.widths).sum(2)
 
     @staticmethod
     def _over_time(frames: Tensor) -> Tensor:
@@ -152,4 +208,17 @@ class DisturbanceLoss(nn.Module):
         length = min(_SYLLABLE_FRAMES, frames.shape[-1])
         syllables = frames.unfold(-1, length, max(1, length // 2))
         within = (syllables.pow(6).mean(-1) + 1e-12).pow(1 / 6)
-        return (within.square().mean(-1) + 1e-12).sqrt().mean()
+        return (within.square().mean(-1) + 1e-12).sqrt().mean(0)
+
+
+def _heard(listener: Listener) -> Tensor:
+    """Power gain of a listener's filter in each bin, (bins,)."""
+    frequencies = torch.arange(_HEARD_BINS) / _FRAME_SECONDS
+    if listener == "wideband":
+        # P.862.2's filter: passes what lies above 100 Hz, 9 dB louder.
+        delay = torch.exp(-2j * math.pi * frequencies.double() / 16_000)
+        response = 2.740826 * (1 - delay) ** 2 / (1 - 1.9444777 * delay + 0.94597794 * delay**2)
+        return response.abs().square().float()
+    hertz, decibels = np.array(_TELEPHONE, np.float64).T
+    gains = np.interp(frequencies.numpy(), hertz, decibels)
+    return torch.from_numpy(10 ** (gains / 10)).float()

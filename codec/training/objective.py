@@ -128,7 +128,10 @@ def _wave_losses(config: Config, device: torch.device) -> dict[str, WaveLoss]:
     if losses.waveform.weight > 0:
         chosen["waveform"] = WaveformLoss()
     if losses.disturbance.weight > 0:
-        chosen["disturbance"] = DisturbanceLoss(sample_rate=sample_rate).to(device)
+        disturbance = DisturbanceLoss(
+            sample_rate=sample_rate, listeners=tuple(losses.disturbance.listeners)
+        )
+        chosen["disturbance"] = disturbance.to(device)
     if losses.whisper.weight > 0:
         whisper = WhisperFeatureLoss(
             model=losses.whisper.model,
