@@ -213,7 +213,8 @@ class TrainingConfig(Section):
     freeze_step: int | None = Field(None, ge=0)
     """Second stage: encoder and quantizer stay as they are from this step on; none: never."""
     initial_model: str | None = None
-    """A model file whose weights to start from."""
+    """A model file whose weights to start from. ConvNeXt blocks may be more than the file's: the
+    deeper model begins as good as it."""
     max_nonfinite_steps: int = Field(20, gt=0)
     """So many skipped steps end the run: in a row, or nearly."""
     checkpoint_every: int = Field(1000, gt=0)

@@ -1,31 +1,86 @@
-"""Starting a training run from the weights of a model file."""
+"""Starting a training run from the weights of a model file, of an equal or a shallower model."""
 
+import torch
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from codec.config_model import ModelConfig
+from codec.building import build_autoencoder
+from codec.config_model import ConvNeXtConfig, ModelConfig
 from codec.errors import ConfigError
 from codec.model_file import read_model_file
 from codec.nn.autoencoder import Autoencoder
+from codec.nn.convnext import ConvNeXtBlock
 
 
 def load_weights(model: Autoencoder, path: str, config: ModelConfig) -> None:
     """Starts `model` from the weights of a model file.
 
+    Where `model` has further ConvNeXt blocks at a rate, they come after the file's and begin by
+    passing on what they get: the deeper model decodes what the file's does, to the bit, and
+    learns from there (as in Net2Net, Chen et al. 2016).
+
     Raises:
-        ConfigError: the file's architecture is another one.
+        ConfigError: the file's architecture is another one, or deeper.
         ModelFileError: the file is missing, foreign or damaged.
     """
     file = read_model_file(path)
-    theirs, ours = file.config.model_dump(), config.model_dump()
-    different = [key for key in ours if ours[key] != theirs[key] and key != "default_kbps"]
+    _check(file.config, config, path)
+    with torch.device("meta"):
+        theirs = build_autoencoder(file.config)
+    prefixes = {}
+    for half in ("encoder", "decoder"):
+        old, new = (m.get_submodule(f"{half}.layers") for m in (theirs, model))
+        assert isinstance(old, nn.ModuleList) and isinstance(new, nn.ModuleList)
+        places = _places(old, new)
+        prefixes |= {f"{half}.layers.{a}.": f"{half}.layers.{b}." for a, b in places.items()}
+        for place in set(range(len(new))) - set(places.values()):
+            nn.init.zeros_(new.get_submodule(str(place)).get_parameter("scale"))
+    _assign(model, {_renamed(name, prefixes): t for name, t in file.tensors.items()})
+
+
+def _check(theirs: ModelConfig, ours: ModelConfig, path: str) -> None:
+    old, new = theirs.model_dump(), ours.model_dump()
+    for half in ("encoder", "decoder"):
+        file, run = getattr(theirs, half), getattr(ours, half)
+        if (
+            isinstance(file, ConvNeXtConfig)
+            and isinstance(run, ConvNeXtConfig)
+            and len(file.blocks) == len(run.blocks)
+            and all(few <= many for few, many in zip(file.blocks, run.blocks, strict=True))
+        ):
+            del old[half]["blocks"], new[half]["blocks"]
+    different = [key for key in new if new[key] != old[key] and key != "default_kbps"]
     if different:
         key = different[0]
         raise ConfigError(
-            f"training.initial_model: {path}: its model.{key} is {theirs[key]}, "
-            f"this run's is {ours[key]}; make them equal"
+            f"training.initial_model: {path}: its model.{key} is {theirs.model_dump()[key]}, "
+            f"this run's is {ours.model_dump()[key]}; make them equal (ConvNeXt blocks may be "
+            "more than the file's)"
         )
+
+
+def _places(theirs: nn.ModuleList, ours: nn.ModuleList) -> dict[int, int]:
+    """Where each of their layers is among ours, which are the same but for further blocks."""
+    places, place = {}, 0
+    for index, layer in enumerate(theirs):
+        if not isinstance(layer, ConvNeXtBlock):
+            while isinstance(ours[place], ConvNeXtBlock):
+                place += 1
+        places[index] = place
+        place += 1
+    return places
+
+
+def _renamed(name: str, prefixes: dict[str, str]) -> str:
+    """A tensor's name with its layer's place in the deeper model."""
+    parts = name.split(".", 3)
+    prefix = ".".join(parts[:3]) + "."
+    return prefixes[prefix] + parts[3] if prefix in prefixes else name
+
+
+def _assign(model: Autoencoder, tensors: dict[str, Tensor]) -> None:
     plain = {}
-    for name, tensor in file.tensors.items():
+    for name, tensor in tensors.items():
         module_name, _, parameter = name.rpartition(".")
         module = model.get_submodule(module_name)
         if parametrize.is_parametrized(module, parameter):
