@@ -27,7 +27,7 @@ def load_weights(model: Autoencoder, path: str, config: ModelConfig) -> None:
     _check(file.config, config, path)
     with torch.device("meta"):
         theirs = build_autoencoder(file.config)
-    prefixes = {}
+    prefixes: dict[str, str] = {}
     for half in ("encoder", "decoder"):
         old, new = (m.get_submodule(f"{half}.layers") for m in (theirs, model))
         assert isinstance(old, nn.ModuleList) and isinstance(new, nn.ModuleList)
