@@ -112,6 +112,11 @@ class DisturbanceLossConfig(Section):
         ["wideband", "narrowband"], min_length=1
     )
     """As PESQ-wb hears, as PESQ-nb does at a telephone, or their mean."""
+    start_step: int = Field(0, ge=0)
+    """Left out before this step. PESQ makes level and colour equal before it compares: a decoder
+    that knows nothing yet finds ways to please it that are not speech."""
+    ramp_steps: int = Field(0, ge=0)
+    """The weight grows to its full size over so many steps."""
 
 
 class AdversarialLossConfig(Section):

@@ -34,6 +34,8 @@ class Objective:
     def __init__(self, config: Config, device: torch.device) -> None:
         losses = config.losses
         self._wave_losses = _wave_losses(config, device)
+        self._disturbance = losses.disturbance
+        self._resting: set[str] = set()
         self._mel = self._wave_losses.get("mel")
         self._adversarial_weight = losses.adversarial.weight
         self._matching_weight = losses.feature_matching.weight
@@ -46,13 +48,17 @@ class Objective:
         self.balancer = build_balancer(config)
 
     def begin_step(self, step: int) -> None:
-        """Sets whose turn it is: the mel loss's windows, and the adversarial losses' weights."""
+        """Sets whose turn it is: the mel loss's windows, and weights of losses that come late."""
         if isinstance(self._mel, MultiScaleMelLoss):
             self._mel.turn = step
-        share = min((step - self.start_step + 1) / max(self._ramp_steps, 1), 1.0)
+        share = _share(step, self.start_step, self._ramp_steps)
         if share > 0:
             self.balancer.weights["adversarial"] = share * self._adversarial_weight
             self.balancer.weights["feature_matching"] = share * self._matching_weight
+        share = _share(step, self._disturbance.start_step, self._disturbance.ramp_steps)
+        self._resting = set() if share > 0 else {"disturbance"}
+        if share > 0:
+            self.balancer.weights["disturbance"] = share * self._disturbance.weight
 
     def plays(self, step: int) -> bool:
         """Whether the discriminators take part at this step."""
@@ -64,7 +70,11 @@ class Objective:
 
     def wave_losses(self, decoded: Tensor, wave: Tensor) -> dict[str, LossValue]:
         """Losses that need no discriminator, by name; both waves (batch, 1, samples) float32."""
-        return {name: loss(decoded, wave) for name, loss in self._wave_losses.items()}
+        return {
+            name: loss(decoded, wave)
+            for name, loss in self._wave_losses.items()
+            if name not in self._resting
+        }
 
     def generator_losses(
         self, real: DiscriminatorOutput, fake: DiscriminatorOutput
@@ -80,6 +90,11 @@ class Objective:
     def discriminator_loss(self, real: DiscriminatorOutput, fake: DiscriminatorOutput) -> LossValue:
         """What the discriminators minimise."""
         return self._game.discriminator(real.logits, fake.logits)
+
+
+def _share(step: int, start_step: int, ramp_steps: int) -> float:
+    """Of a weight that grows over `ramp_steps` from `start_step` on; 0 or less before."""
+    return min((step - start_step + 1) / max(ramp_steps, 1), 1.0)
 
 
 def build_discriminators(config: Config) -> Discriminators:

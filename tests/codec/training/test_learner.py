@@ -58,6 +58,20 @@ def test_the_adversarial_losses_come_in_gradually(tiny):
     torch.testing.assert_close(torch.tensor(weights)[:, 1], 2 * torch.tensor(expected))
 
 
+def test_the_disturbance_loss_rests_and_comes_in_gradually(tiny):
+    late = {"weight": 2.0, "start_step": 3, "ramp_steps": 4}
+    learner = learner_of(tiny(losses={"disturbance": late}, balancer={"kind": "none"}))
+    wave = 0.1 * torch.randn(2, 1, 8000, generator=torch.Generator().manual_seed(0))
+    weights = []
+    for step in range(9):
+        scalars = learner.step(step, wave).scalars
+        assert ("loss/disturbance" in scalars) == (step >= 3)
+        weights.append(
+            float(scalars.get("balanced/disturbance", 0) / scalars.get("loss/disturbance", 1))
+        )
+    assert weights == pytest.approx([0, 0, 0, 0.5, 1, 1.5, 2, 2, 2])
+
+
 def test_discriminators_learn_at_one_step_of_every(tiny):
     learner = learner_of(tiny(losses={"adversarial": {"start_step": 0, "every": 3}}))
     learnt = []
