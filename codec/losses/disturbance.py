@@ -73,6 +73,21 @@ _TELEPHONE = (
 )
 
 
+# Slope and offset of the logistic functions that give MOS-LQO: P.862.1 and P.862.2.
+_MAPPINGS = {"wideband": (1.3669, 3.8224), "narrowband": (1.4945, 4.6607)}
+
+
+def taken_off(mos: float, listener: Listener) -> float:
+    """What PESQ took off its 4.5 to come to a score: the loss in the program's own measure.
+
+    Args:
+        mos: MOS-LQO of PESQ-wb or PESQ-nb, between 0.999 and 4.999.
+        listener: which of the two.
+    """
+    slope, offset = _MAPPINGS[listener]
+    return 4.5 - (math.log((mos - 0.999) / (4.999 - mos)) + offset) / slope
+
+
 class DisturbanceLoss(nn.Module):
     """PESQ's symmetric and asymmetric disturbance, in the units that it takes off its 4.5.
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from codec.evaluation.metrics import pesq_nb, pesq_wb
-from codec.losses.disturbance import DisturbanceLoss, Listener
+from codec.losses.disturbance import DisturbanceLoss, Listener, taken_off
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +44,9 @@ def test_it_is_nothing_without_a_difference_and_grows_with_it() -> None:
 
 
 def pesq_takes_off(decoded: torch.Tensor, reference: torch.Tensor, listener: Listener) -> float:
-    """4.5 less the raw score, from MOS-LQO by the inverse of P.862.1's or P.862.2's mapping."""
-    metric, slope, offset = (
-        (pesq_wb, 1.3669, 3.8224) if listener == "wideband" else (pesq_nb, 1.4945, 4.6607)
-    )
-    mos = metric(*(np.asarray(w[0, 0], np.float32) for w in (reference, decoded)), 16_000)
-    return 4.5 - (math.log((mos - 0.999) / (4.999 - mos)) + offset) / slope
+    metric = pesq_wb if listener == "wideband" else pesq_nb
+    waves = (np.asarray(wave[0, 0], np.float32) for wave in (reference, decoded))
+    return taken_off(metric(*waves, 16_000), listener)
 
 
 @pytest.mark.parametrize("listener", ["wideband", "narrowband"])
