@@ -97,6 +97,15 @@ class MelLossConfig(Section):
     """Take turns: so many of the windows at a step, all of them one after another; none: all."""
 
 
+class SpectrumLossConfig(Section):
+    """Log-magnitude L1, bin by bin: tells noise from a buzz where mel filters are too wide."""
+
+    weight: float = Field(0.0, ge=0)
+    n_ffts: list[WindowLength] = Field([1024, 2048], min_length=1)
+    windows_a_step: int | None = Field(None, gt=0)
+    """Take turns, as the mel loss's."""
+
+
 class WaveformLossConfig(Section):
     """Mean absolute error of samples, over the mean of the reference's."""
 
@@ -166,6 +175,7 @@ class LossesConfig(Section):
     """Weights of the losses; 0 switches one off."""
 
     mel: MelLossConfig = MelLossConfig()
+    spectrum: SpectrumLossConfig = SpectrumLossConfig()
     waveform: WaveformLossConfig = WaveformLossConfig()
     disturbance: DisturbanceLossConfig = DisturbanceLossConfig()
     adversarial: AdversarialLossConfig = AdversarialLossConfig()
@@ -297,11 +307,12 @@ class Config(Section):
 
     def _check_losses(self) -> None:
         losses = self.losses
-        if (at_once := losses.mel.windows_a_step) and at_once > len(losses.mel.n_ffts):
-            raise ValueError(
-                f"losses.mel.windows_a_step is {at_once}, but losses.mel.n_ffts has "
-                f"{len(losses.mel.n_ffts)} windows; leave it out to take all of them"
-            )
+        for name, loss in (("mel", losses.mel), ("spectrum", losses.spectrum)):
+            if (at_once := loss.windows_a_step) and at_once > len(loss.n_ffts):
+                raise ValueError(
+                    f"losses.{name}.windows_a_step is {at_once}, but losses.{name}.n_ffts has "
+                    f"{len(loss.n_ffts)} windows; leave it out to take all of them"
+                )
         if not (losses.mel.weight or losses.waveform.weight):
             raise ValueError(
                 "losses.mel.weight and losses.waveform.weight are both 0; one must be positive"

@@ -1,4 +1,4 @@
-"""Reconstruction losses: multi-scale log-mel and waveform L1."""
+"""Reconstruction losses: multi-scale log-mel, log spectra of linear frequency, waveform L1."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec.losses.base import LossValue
-from codec.spectra import MelSpectrogram, log_mel
+from codec.spectra import MelSpectrogram, log_mel, stft
 
 
 class MultiScaleMelLoss(nn.Module):
@@ -52,9 +52,7 @@ class MultiScaleMelLoss(nn.Module):
             raise ValueError(
                 f"n_mels has {len(n_mels)} values for {len(n_ffts)} windows: give one each, or none"
             )
-        self.windows_a_turn = len(n_ffts) if windows_a_turn is None else windows_a_turn
-        if not 1 <= self.windows_a_turn <= len(n_ffts):
-            raise ValueError(f"windows_a_turn = {windows_a_turn}: give 1 to {len(n_ffts)}")
+        self.windows_a_turn = _checked(windows_a_turn, len(n_ffts))
         self.turn = 0
         self.floor = floor
         self.mels = nn.ModuleList(
@@ -70,17 +68,73 @@ class MultiScaleMelLoss(nn.Module):
         Parts: one for each window, named by its length in samples.
         """
         distances: dict[str, Tensor] = {}
-        for index in self._windows():
+        for index in _whose_turn(self.turn, len(self.mels), self.windows_a_turn):
             mel = cast(MelSpectrogram, self.mels[index])
             with torch.no_grad():
                 wanted = log_mel(mel(reference), self.floor)
             distances[str(mel.n_fft)] = F.l1_loss(log_mel(mel(decoded), self.floor), wanted)
         return LossValue(torch.stack(list(distances.values())).mean(), distances)
 
-    def _windows(self) -> list[int]:
-        """Indices of the windows whose turn it is."""
-        n, taken = len(self.mels), self.windows_a_turn
-        return sorted((self.turn + i * n // taken) % n for i in range(taken))
+
+class LogSpectrumLoss(nn.Module):
+    """Mean absolute difference of natural-log magnitudes, bin by bin, averaged over windows.
+
+    What mel filters are too wide to see: up to half the sample rate it tells noise from a buzz that
+    repeats with every frame of codes. Hops are a quarter of each window.
+
+    Args:
+        n_ffts: window lengths in samples.
+        floor: magnitudes well below it count as silence.
+        windows_a_turn, turn: as in `MultiScaleMelLoss`.
+
+    Raises:
+        ValueError: no window, or `windows_a_turn` out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_ffts: Sequence[int] = (1024, 2048),
+        floor: float = 1e-5,
+        windows_a_turn: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not n_ffts:
+            raise ValueError("n_ffts is empty: a spectral loss takes one window or more")
+        self.n_ffts = tuple(n_ffts)
+        self.windows_a_turn = _checked(windows_a_turn, len(n_ffts))
+        self.turn = 0
+        self.floor = floor
+
+    def forward(self, decoded: Tensor, reference: Tensor) -> LossValue:
+        """Loss of `decoded` against `reference`, both (batch, 1, samples).
+
+        Parts: one for each window, named by its length in samples.
+        """
+        distances: dict[str, Tensor] = {}
+        for index in _whose_turn(self.turn, len(self.n_ffts), self.windows_a_turn):
+            n_fft = self.n_ffts[index]
+            with torch.no_grad():
+                wanted = self._log_magnitudes(reference, n_fft)
+            distances[str(n_fft)] = F.l1_loss(self._log_magnitudes(decoded, n_fft), wanted)
+        return LossValue(torch.stack(list(distances.values())).mean(), distances)
+
+    def _log_magnitudes(self, wave: Tensor, n_fft: int) -> Tensor:
+        """(batch, bins, frames). The floor is added to the power: the logarithm stays smooth."""
+        spectrum = torch.view_as_real(stft(wave, n_fft=n_fft, hop_length=n_fft // 4))
+        return 0.5 * (spectrum.square().sum(-1) + self.floor**2).log()
+
+
+def _checked(windows_a_turn: int | None, n: int) -> int:
+    taken = n if windows_a_turn is None else windows_a_turn
+    if not 1 <= taken <= n:
+        raise ValueError(f"windows_a_turn = {windows_a_turn}: give 1 to {n}")
+    return taken
+
+
+def _whose_turn(turn: int, n: int, taken: int) -> list[int]:
+    """Indices of the `taken` of `n` windows whose turn it is."""
+    return sorted((turn + i * n // taken) % n for i in range(taken))
 
 
 class WaveformLoss(nn.Module):

@@ -10,7 +10,7 @@ from codec.losses.adversarial import AdversarialLoss, feature_matching
 from codec.losses.balance import Balancer, EmaBalancer, GradientBalancer, NoBalancer
 from codec.losses.base import LossValue
 from codec.losses.disturbance import DisturbanceLoss
-from codec.losses.spectral import MultiScaleMelLoss, WaveformLoss
+from codec.losses.spectral import LogSpectrumLoss, MultiScaleMelLoss, WaveformLoss
 from codec.losses.whisper import WhisperFeatureLoss
 from codec.nn.discriminator import (
     DiscriminatorOutput,
@@ -36,7 +36,6 @@ class Objective:
         self._wave_losses = _wave_losses(config, device)
         self._disturbance = losses.disturbance
         self._resting: set[str] = set()
-        self._mel = self._wave_losses.get("mel")
         self._adversarial_weight = losses.adversarial.weight
         self._matching_weight = losses.feature_matching.weight
         self._game = AdversarialLoss(losses.adversarial.kind)
@@ -48,9 +47,10 @@ class Objective:
         self.balancer = build_balancer(config)
 
     def begin_step(self, step: int) -> None:
-        """Sets whose turn it is: the mel loss's windows, and weights of losses that come late."""
-        if isinstance(self._mel, MultiScaleMelLoss):
-            self._mel.turn = step
+        """Sets whose turn it is: spectral losses' windows, and weights of losses that come late."""
+        for loss in self._wave_losses.values():
+            if isinstance(loss, MultiScaleMelLoss | LogSpectrumLoss):
+                loss.turn = step
         share = _share(step, self.start_step, self._ramp_steps)
         if share > 0:
             self.balancer.weights["adversarial"] = share * self._adversarial_weight
@@ -116,6 +116,7 @@ def build_balancer(config: Config) -> Balancer:
     losses = config.losses
     weights = {
         "mel": losses.mel.weight,
+        "spectrum": losses.spectrum.weight,
         "waveform": losses.waveform.weight,
         "disturbance": losses.disturbance.weight,
         "whisper": losses.whisper.weight,
@@ -140,6 +141,10 @@ def _wave_losses(config: Config, device: torch.device) -> dict[str, WaveLoss]:
             windows_a_turn=losses.mel.windows_a_step,
         )
         chosen["mel"] = mel.to(device)
+    if losses.spectrum.weight > 0:
+        chosen["spectrum"] = LogSpectrumLoss(
+            n_ffts=tuple(losses.spectrum.n_ffts), windows_a_turn=losses.spectrum.windows_a_step
+        )
     if losses.waveform.weight > 0:
         chosen["waveform"] = WaveformLoss()
     if losses.disturbance.weight > 0:

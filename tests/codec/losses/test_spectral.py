@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from codec.losses.spectral import MultiScaleMelLoss, WaveformLoss
+from codec.losses.spectral import LogSpectrumLoss, MultiScaleMelLoss, WaveformLoss
 
 
 @pytest.fixture(autouse=True)
@@ -65,9 +65,39 @@ def test_mel_loss_hears_what_waveform_loss_does_not() -> None:
     assert mel(delayed, reference).total < mel(noisy, reference).total
 
 
-@pytest.mark.parametrize("kind", ["mel", "waveform"])
-def test_gradient_reaches_the_decoded_wave_only(kind: str) -> None:
-    loss = MultiScaleMelLoss(sample_rate=16_000) if kind == "mel" else WaveformLoss()
+def test_log_spectra_tell_a_buzz_from_noise() -> None:
+    """Noise that repeats every 20 ms is a line spectrum, narrower than mel filters up there."""
+    reference = 0.1 * torch.randn(1, 1, 16_000)
+    noise = 0.1 * torch.randn(1, 1, 16_000)
+    buzz = noise[..., :320].repeat(1, 1, 50)
+    loss = LogSpectrumLoss(n_ffts=(2048,))
+    assert loss(buzz, reference).total > 1.5 * loss(noise, reference).total
+    assert loss(buzz.roll(7, -1), buzz).total < loss(noise, buzz).total
+
+
+def test_log_spectrum_loss_of_a_gain_is_its_logarithm() -> None:
+    parts = LogSpectrumLoss()(0.5 * wave(), wave()).parts
+    assert set(parts) == {"1024", "2048"}
+    noise = 0.1 * torch.randn(2, 1, 4000)
+    value = LogSpectrumLoss()(0.5 * noise, noise)
+    assert float(value.total) == pytest.approx(math.log(2), rel=0.02)
+
+
+def test_log_spectrum_windows_take_turns() -> None:
+    loss = LogSpectrumLoss(windows_a_turn=1)
+    met = []
+    for turn in range(4):
+        loss.turn = turn
+        met += loss(0.5 * wave(), wave()).parts
+    assert met == ["1024", "2048", "1024", "2048"]
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [MultiScaleMelLoss(sample_rate=16_000), LogSpectrumLoss(), WaveformLoss()],
+    ids=["mel", "spectrum", "waveform"],
+)
+def test_gradient_reaches_the_decoded_wave_only(loss: torch.nn.Module) -> None:
     decoded, reference = wave().requires_grad_(), (wave() * 0.5).requires_grad_()
     loss(decoded, reference).total.backward()
     assert decoded.grad is not None
@@ -113,3 +143,15 @@ def test_waveform_loss_counts_quiet_and_loud_items_alike_and_bears_silence() -> 
 def test_bad_arguments_are_named(keys: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MultiScaleMelLoss(sample_rate=16_000, **keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        pytest.param({"n_ffts": ()}, "n_ffts is empty", id="no window"),
+        pytest.param({"windows_a_turn": 3}, "give 1 to 2", id="more windows than there are"),
+    ],
+)
+def test_bad_arguments_of_the_log_spectrum_loss_are_named(keys: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LogSpectrumLoss(**keys)

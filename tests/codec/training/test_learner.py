@@ -58,6 +58,15 @@ def test_the_adversarial_losses_come_in_gradually(tiny):
     torch.testing.assert_close(torch.tensor(weights)[:, 1], 2 * torch.tensor(expected))
 
 
+def test_the_log_spectrum_loss_takes_part_and_its_windows_take_turns(tiny):
+    spectrum = {"weight": 1.0, "n_ffts": [64, 128], "windows_a_step": 1}
+    learner = learner_of(tiny(losses={"spectrum": spectrum}))
+    first, second = (learner.step(step, batch()).scalars for step in range(2))
+    assert {"loss/spectrum", "share/spectrum", "loss_spectrum/64"} <= set(first)
+    assert "loss_spectrum/128" in second
+    assert "loss_spectrum/64" not in second
+
+
 def test_the_disturbance_loss_rests_and_comes_in_gradually(tiny):
     late = {"weight": 2.0, "start_step": 3, "ramp_steps": 4}
     learner = learner_of(tiny(losses={"disturbance": late}, balancer={"kind": "none"}))
