@@ -52,22 +52,22 @@ def decoded(codec: Codec, speech: Path, split: str) -> Iterator[tuple[Tensor, Te
 
 def comparison(pairs: list[tuple[Tensor, Tensor]], sample_rate: int) -> Table:
     """Means, correlations and errors of the loss against the program, by listener."""
-    loss = DisturbanceLoss(sample_rate=sample_rate)
     table = Table("listener", "PESQ", "loss", "correlation", "rms error", "on crops", "corr.")
     for listener in LISTENERS:
+        loss = DisturbanceLoss(sample_rate=sample_rate, listeners=[listener])
         rows = []
         for wave, other in track(pairs, listener):
             mos = _PROGRAM[listener](wave[0, 0].numpy(), other[0, 0].numpy(), sample_rate)
-            parts = (loss(other, wave).parts, loss(*_crops(other, wave, sample_rate)).parts)
-            rows.append([taken_off(mos, listener), *(float(p[listener]) for p in parts)])
-        theirs, ours, crops = np.array(rows).T
+            whole, crops = loss(other, wave), loss(*_crops(other, wave, sample_rate))
+            rows.append([taken_off(mos, listener), float(whole.total), float(crops.total)])
+        theirs, ours, on_crops = np.array(rows).T
         numbers = (
             theirs.mean(),
             ours.mean(),
             np.corrcoef(theirs, ours)[0, 1],
             np.sqrt(np.square(theirs - ours).mean()),
-            crops.mean(),
-            np.corrcoef(theirs, crops)[0, 1],
+            on_crops.mean(),
+            np.corrcoef(theirs, on_crops)[0, 1],
         )
         table.add_row(listener, *(f"{number:.3f}" for number in numbers))
     return table

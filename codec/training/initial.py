@@ -16,7 +16,7 @@ def load_weights(model: Autoencoder, path: str, config: ModelConfig) -> None:
     """Starts `model` from the weights of a model file.
 
     Where `model` has further ConvNeXt blocks at a rate, they come after the file's and begin by
-    passing on what they get: the deeper model decodes what the file's does, to the bit, and
+    passing on what they get: the deeper model decodes what the file's does, but for rounding, and
     learns from there (as in Net2Net, Chen et al. 2016).
 
     Raises:
