@@ -44,7 +44,7 @@ def _encoder(config: ModelConfig, half: SEANetConfig | ConvNeXtConfig) -> WaveEn
     arguments = _arguments(config, half)
     if isinstance(half, SEANetConfig):
         return SEANetEncoder(**arguments)
-    del arguments["last_kernel_size"]  # the decoder's
+    del arguments["last_kernel_size"], arguments["noise_channels"]  # the decoder's
     arguments["n_fft"] = half.n_fft or 4 * arguments["strides"][0]
     return ConvNeXtEncoder(**arguments)
 

@@ -80,6 +80,9 @@ class ConvNeXtConfig(Section):
     """Taps of the decoder's convolution next to the latent."""
     expansion: Factor = 3
     """A block works at width * expansion."""
+    noise_channels: int = Field(0, ge=0, le=8192)
+    """Of pseudo-random numbers beside the decoder's latent, of which it can make noise that does
+    not repeat; the encoder has none."""
 
     @model_validator(mode="after")
     def _one_entry_a_stride(self) -> Self:
@@ -170,6 +173,8 @@ class ModelConfig(Section):
                     f"strides {strides} multiply to {product}, not to hop_length "
                     f"{self.hop_length}; set hop_length: {product} or change the strides"
                 )
+        if isinstance(self.encoder, ConvNeXtConfig) and self.encoder.noise_channels:
+            raise ValueError("encoder.noise_channels: noise is for the decoder; leave it out here")
         for name, half in (("encoder", self.encoder), ("decoder", self.decoder)):
             strides = self.strides_of(half)
             if isinstance(half, ConvNeXtConfig) and strides[0] > _LONGEST_HOP:

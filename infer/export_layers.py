@@ -4,6 +4,7 @@ What a layer does is decided there; this module only says it again for another m
 `infer/export.py` compares the two on signals before anything is kept.
 """
 
+import math
 from functools import singledispatch
 
 import numpy as np
@@ -18,6 +19,7 @@ from codec.nn.autoencoder import Autoencoder
 from codec.nn.codebook import VectorQuantizer
 from codec.nn.convnext import ChannelNorm, ConvNeXtBlock
 from codec.nn.convolution import Chain, Conv1d, ConvTranspose1d
+from codec.nn.noise import SILENCE, LatentNoise
 from codec.nn.quantizer import ResidualVectorQuantizer
 from codec.nn.seanet import ELU, ResidualUnit, Snake
 from codec.nn.transform import POWER_FLOOR, Analysis, Synthesis
@@ -205,6 +207,16 @@ def _snake(layer: Snake, graph: Graph, x: str) -> str:
     inverse = graph.constant(alpha / (alpha**2 + np.float32(1e-12)))
     squares = graph.node("Mul", sine, sine)
     return graph.node("Add", x, graph.node("Mul", squares, inverse))
+
+
+@add.register
+def _noise(layer: LatentNoise, graph: Graph, x: str) -> str:
+    power = graph.node("ReduceMean", graph.node("Mul", x, x), graph.integers(-1), keepdims=1)
+    rms = graph.node("Sqrt", graph.node("Add", power, graph.constant(np.float32(SILENCE))))
+    projection = _array(layer.projection)
+    angle = graph.product(graph.node("Div", x, rms), projection.T, None, exact=True)
+    loudness = graph.node("Mul", rms, graph.constant(np.float32(math.sqrt(2))))
+    return graph.join(x, graph.node("Mul", loudness, graph.node("Sin", angle)), axis=2)
 
 
 def _search(graph: Graph, quantizer: ResidualVectorQuantizer, latent: str) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from codec.nn.convolution import Conv1d, ConvTranspose1d, State, StreamingLayer
 from codec.nn.halves import WaveDecoder, WaveEncoder
+from codec.nn.noise import LatentNoise
 from codec.nn.start import normal
 from codec.nn.transform import Analysis, Synthesis
 
@@ -144,9 +145,10 @@ class ConvNeXtDecoder(WaveDecoder):
     """latent (batch, dimension, frames) -> wave (batch, 1, frames * hop_length).
 
     The encoder's mirror image (`strides`, `channels` and `blocks` in the encoder's order): a
-    convolution of `last_kernel_size` from `dimension`; for each stride, last one first, its blocks,
-    with a transposed convolution between two; a norm, a layer to log magnitudes and phases, and the
-    inverse STFT of windows of 2 * strides[0] samples. Nothing bounds the wave to [-1, 1].
+    convolution of `last_kernel_size` from `dimension` and `noise_channels` of `LatentNoise`; for
+    each stride, last one first, its blocks, with a transposed convolution between two; a norm, a
+    layer to log magnitudes and phases, and the inverse STFT of windows of 2 * strides[0] samples.
+    Nothing bounds the wave to [-1, 1].
 
     A sample lies under two windows, of which the later one knows it: the earlier one has to guess
     at most the next strides[0] samples. With a small first stride that costs little.
@@ -165,10 +167,14 @@ class ConvNeXtDecoder(WaveDecoder):
         last_kernel_size: int = 3,
         kernel_size: int = 7,
         expansion: int = 3,
+        noise_channels: int = 0,
         causal: bool = True,
     ) -> None:
         _check(strides, channels, blocks)
-        layers: list[nn.Module] = [Conv1d(dimension, channels[-1], last_kernel_size, causal=causal)]
+        layers: list[nn.Module] = [LatentNoise(dimension, noise_channels)] if noise_channels else []
+        layers.append(
+            Conv1d(dimension + noise_channels, channels[-1], last_kernel_size, causal=causal)
+        )
         for i in range(len(strides) - 1, -1, -1):
             layers += _stack(blocks[i], channels[i], kernel_size, expansion, causal)
             if i:

@@ -1,6 +1,7 @@
-"""Starting a training run from the weights of a model file, of an equal or a shallower model."""
+"""Starting a training run from the weights of a model file, of an equal or a lesser model."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -10,14 +11,18 @@ from codec.errors import ConfigError
 from codec.model_file import read_model_file
 from codec.nn.autoencoder import Autoencoder
 from codec.nn.convnext import ConvNeXtBlock
+from codec.nn.noise import LatentNoise
+
+_ADDABLE = (ConvNeXtBlock, LatentNoise)
 
 
 def load_weights(model: Autoencoder, path: str, config: ModelConfig) -> None:
     """Starts `model` from the weights of a model file.
 
     Where `model` has further ConvNeXt blocks at a rate, they come after the file's and begin by
-    passing on what they get: the deeper model decodes what the file's does, but for rounding, and
-    learns from there (as in Net2Net, Chen et al. 2016).
+    passing on what they get; where its decoder has noise and the file's has not, it begins by not
+    listening to it. The greater model decodes what the file's does, but for rounding, and learns
+    from there (as in Net2Net, Chen et al. 2016).
 
     Raises:
         ConfigError: the file's architecture is another one, or deeper.
@@ -34,7 +39,8 @@ def load_weights(model: Autoencoder, path: str, config: ModelConfig) -> None:
         places = _places(old, new)
         prefixes |= {f"{half}.layers.{a}.": f"{half}.layers.{b}." for a, b in places.items()}
         for place in set(range(len(new))) - set(places.values()):
-            nn.init.zeros_(new.get_submodule(str(place)).get_parameter("scale"))
+            if isinstance(added := new[place], ConvNeXtBlock):
+                nn.init.zeros_(added.scale)
     _assign(model, {_renamed(name, prefixes): t for name, t in file.tensors.items()})
 
 
@@ -49,22 +55,24 @@ def _check(theirs: ModelConfig, ours: ModelConfig, path: str) -> None:
             and all(few <= many for few, many in zip(file.blocks, run.blocks, strict=True))
         ):
             del old[half]["blocks"], new[half]["blocks"]
+            if not file.noise_channels:
+                del old[half]["noise_channels"], new[half]["noise_channels"]
     different = [key for key in new if new[key] != old[key] and key != "default_kbps"]
     if different:
         key = different[0]
         raise ConfigError(
             f"training.initial_model: {path}: its model.{key} is {theirs.model_dump()[key]}, "
             f"this run's is {ours.model_dump()[key]}; make them equal (ConvNeXt blocks may be "
-            "more than the file's)"
+            "more than the file's, and decoder.noise_channels new)"
         )
 
 
 def _places(theirs: nn.ModuleList, ours: nn.ModuleList) -> dict[int, int]:
-    """Where each of their layers is among ours, which are the same but for further blocks."""
+    """Where each of their layers is among ours, the same but for further blocks and noise."""
     places, place = {}, 0
     for index, layer in enumerate(theirs):
-        if not isinstance(layer, ConvNeXtBlock):
-            while isinstance(ours[place], ConvNeXtBlock):
+        if not isinstance(layer, _ADDABLE):
+            while isinstance(ours[place], _ADDABLE):
                 place += 1
         places[index] = place
         place += 1
@@ -85,7 +93,9 @@ def _assign(model: Autoencoder, tensors: dict[str, Tensor]) -> None:
         module = model.get_submodule(module_name)
         if parametrize.is_parametrized(module, parameter):
             # The file's weights are folded; assignment goes through weight norm's inverse.
-            setattr(module, parameter, tensor.to(getattr(module, parameter)))
+            weight = getattr(module, parameter)
+            noise = weight.shape[1] - tensor.shape[1]  # channels that the file's layer has not
+            setattr(module, parameter, F.pad(tensor.to(weight), (0, 0, 0, noise)))
         else:
             plain[name] = tensor
     model.load_state_dict(plain, strict=False)

@@ -16,7 +16,7 @@ from codec.nn.convnext import ConvNeXtDecoder, ConvNeXtEncoder
 from codec.nn.quantizer import ResidualVectorQuantizer
 from codec.nn.seanet import SEANetDecoder, SEANetEncoder
 
-MODELS = ["seanet-2x3", "seanet-5", "seanet-3x7-odd-kernels", "convnext-4x3"]
+MODELS = ["seanet-2x3", "seanet-5", "seanet-3x7-odd-kernels", "convnext-4x3", "convnext-noise"]
 CAUSAL = [True, False]
 WINDOWS = [1, 3, 40]  # less than the context, too
 
@@ -41,7 +41,8 @@ def model(name: str, causal: bool) -> Autoencoder:
         if name.startswith("convnext"):
             sizes |= {"strides": (4, 3), "channels": (6, 8), "blocks": (1, 1)}
             encoder = ConvNeXtEncoder(n_fft=10, **sizes)
-            decoder = ConvNeXtDecoder(**sizes)
+            noise = 4 if name.endswith("noise") else 0
+            decoder = ConvNeXtDecoder(noise_channels=noise, **sizes)
         else:
             strides = {"seanet-2x3": (2, 3), "seanet-5": (5,)}.get(name, (3, 7))
             sizes |= {"channels": 4, "strides": strides, "dilations": (1, 3), "activation": "elu"}

@@ -16,7 +16,7 @@ from codec.config_model import ConvNeXtConfig, ModelConfig, QuantizerConfig, SEA
 from codec.errors import AudioError, BitstreamError, SottoError
 
 SAMPLE_RATE = 200  # what passes the layers at once is 200 samples then: tests cross its edges
-FAMILIES = ["seanet", "convnext"]
+FAMILIES = ["seanet", "convnext", "convnext-noise"]
 DIRECTIONS = ["encoder", "decoder"]
 
 each_family = pytest.mark.parametrize("kind", FAMILIES)
@@ -51,6 +51,7 @@ def codec(
             kernel_size=max(2, kernel),
             expansion=2,
         )
+    noise = {"noise_channels": 3} if kind == "convnext-noise" else {}
     config = ModelConfig(
         sample_rate=SAMPLE_RATE,
         hop_length=hop,
@@ -58,7 +59,7 @@ def codec(
         dimension=6,
         causal=causal,
         encoder=half,
-        decoder=half,
+        decoder=half.model_copy(update=noise),
         quantizer=QuantizerConfig(n_quantizers=3, codebook_size=16),
         default_kbps=4 * SAMPLE_RATE / hop / 1000,
     )

@@ -49,6 +49,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "encoder": CONVNEXT,
         "decoder": CONVNEXT,
     },
+    "convnext-noise": {"encoder": CONVNEXT, "decoder": CONVNEXT | {"noise_channels": 4}},
     "mixed": {"encoder": CONVNEXT, "decoder": SEANET},
     "factorised": {"quantizer": {"codebook_dimension": 3}},
     "directions": {"quantizer": {"codebook_dimension": 4, "l2_normalize": True}},

@@ -43,6 +43,8 @@ DEEPER = [
     ({}, {"blocks": [3, 2]}),
     ({"blocks": [2, 2]}, {}),
     ({"blocks": [1, 4]}, {"blocks": [2, 5]}),
+    ({}, {"noise_channels": 4}),
+    ({}, {"blocks": [2, 2], "noise_channels": 4}),
 ]
 
 
@@ -57,7 +59,7 @@ def test_a_deeper_model_begins_as_the_file_it_starts_from(config_of, shallow, en
 
 
 def test_what_was_added_learns(config_of, shallow):
-    learner = learner_of(config_of({}, {"blocks": [2, 3]}), shallow)
+    learner = learner_of(config_of({}, {"blocks": [2, 3], "noise_channels": 4}), shallow)
     before = {name: p.detach().clone() for name, p in learner.model.decoder.named_parameters()}
     for step in range(4):
         learner.step(step, batch(step))
@@ -68,6 +70,24 @@ def test_what_was_added_learns(config_of, shallow):
 def test_a_shallower_model_cannot_start_from_a_deeper_one(config_of, shallow):
     with pytest.raises(ConfigError, match=r"model\.decoder is .*ConvNeXt blocks may be more"):
         learner_of(config_of({}, {"blocks": [1, 1]}), shallow)
+
+
+def test_noise_goes_on_as_the_file_has_it(config_of, tmp_path):
+    config = config_of({}, {"noise_channels": 4})
+    first = learner_of(config)
+    with torch.no_grad():
+        first.model.decoder.layers[0].projection.mul_(0.5)
+    first.codec().save(tmp_path / "noisy.safetensors")
+    second = learner_of(config, str(tmp_path / "noisy.safetensors"))
+    codes = torch.randint(8, (1, 2, 20), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(second.codec().decode(codes), first.codec().decode(codes))
+
+
+def test_noise_does_not_get_more_or_less(config_of, tmp_path):
+    learner_of(config_of({}, {"noise_channels": 4})).codec().save(tmp_path / "4.safetensors")
+    for channels in (0, 6):
+        with pytest.raises(ConfigError, match=r"model\.decoder is .*noise_channels new"):
+            learner_of(config_of({}, {"noise_channels": channels}), str(tmp_path / "4.safetensors"))
 
 
 def test_a_wider_model_cannot_start_from_a_narrower_one(config_of, shallow):
