@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from codec.config_model import ModelConfig, PositiveInt, Section
+from codec.config_model import ConvNeXtConfig, ModelConfig, PositiveInt, Section
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 WindowLength = Annotated[int, Field(ge=16)]
@@ -104,6 +104,10 @@ class SpectrumLossConfig(Section):
     n_ffts: list[WindowLength] = Field([1024, 2048], min_length=1)
     windows_a_step: int | None = Field(None, gt=0)
     """Take turns, as the mel loss's."""
+    takes: int = Field(1, ge=1, le=2)
+    """2: every batch is decoded twice, with noise of its own each time, and half of what the takes
+    differ by is subtracted. The loss is an energy distance then: decoded noise becomes as uneven as
+    real noise is. Needs model.decoder.noise_channels."""
 
 
 class WaveformLossConfig(Section):
@@ -313,6 +317,14 @@ class Config(Section):
                     f"losses.{name}.windows_a_step is {at_once}, but losses.{name}.n_ffts has "
                     f"{len(loss.n_ffts)} windows; leave it out to take all of them"
                 )
+        decoder = self.model.decoder
+        noise = isinstance(decoder, ConvNeXtConfig) and decoder.noise_channels
+        if losses.spectrum.takes > 1 and not (noise and losses.spectrum.weight):
+            raise ValueError(
+                f"losses.spectrum.takes is {losses.spectrum.takes}, for which takes have to differ "
+                "and be compared: give the decoder noise (model.decoder.kind: convnext, "
+                "noise_channels: 32) and losses.spectrum.weight more than 0, or leave takes out"
+            )
         if not (losses.mel.weight or losses.waveform.weight):
             raise ValueError(
                 "losses.mel.weight and losses.waveform.weight are both 0; one must be positive"

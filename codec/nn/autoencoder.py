@@ -14,7 +14,7 @@ class AutoencoderOutput:
     """What one training pass gives.
 
     Attributes:
-        decoded: (batch, 1, samples) float, as long as the input.
+        decoded: (takes * batch, 1, samples) float, as long as the input, take after take.
         quantizer: codes and the quantizer's losses; None where it was passed by.
     """
 
@@ -40,17 +40,23 @@ class Autoencoder(nn.Module):
         self.quantizer = quantizer
         self.decoder = decoder
 
-    def forward(self, wave: Tensor, generator: torch.Generator | None = None) -> AutoencoderOutput:
-        """Codes and decodes (batch, 1, samples); `generator` draws the quantizer's dropout."""
+    def forward(
+        self, wave: Tensor, generator: torch.Generator | None = None, *, takes: int = 1
+    ) -> AutoencoderOutput:
+        """Codes (batch, 1, samples) and decodes it `takes` times, each with noise of its own.
+
+        `generator` draws the quantizer's dropout, which is the same for all takes.
+        """
         latent = self.encoder(wave)
         quantized = self.quantizer(latent, generator=generator)
-        decoded = self.decoder(quantized.quantized)
-        return AutoencoderOutput(decoded[..., : wave.shape[-1]], quantized)
+        return AutoencoderOutput(self._takes(quantized.quantized, takes, wave), quantized)
 
-    def forward_unquantized(self, wave: Tensor) -> AutoencoderOutput:
+    def forward_unquantized(self, wave: Tensor, *, takes: int = 1) -> AutoencoderOutput:
         """Passes (batch, 1, samples) from encoder to decoder; the quantizer learns nothing."""
-        decoded = self.decoder(self.encoder(wave))
-        return AutoencoderOutput(decoded[..., : wave.shape[-1]], None)
+        return AutoencoderOutput(self._takes(self.encoder(wave), takes, wave), None)
+
+    def _takes(self, latent: Tensor, takes: int, wave: Tensor) -> Tensor:
+        return self.decoder(latent.repeat(takes, 1, 1))[..., : wave.shape[-1]]
 
     @property
     def encoder_frozen(self) -> bool:

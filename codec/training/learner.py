@@ -86,17 +86,18 @@ class Learner:
         """
         self._begin_step(step)
         report = StepReport()
+        takes = self.config.losses.spectrum.takes
         with self.accelerator.autocast():
             if step < self.config.codebooks.start_step:
-                output = self.model.forward_unquantized(wave)
+                output = self.model.forward_unquantized(wave, takes=takes)
             else:
-                output = self.model(wave, self.generator)
+                output = self.model(wave, self.generator, takes=takes)
         decoded = output.decoded.float()
         with self.accelerator.autocast():  # of use to Whisper; spectra are float32 all the same
             losses = self.objective.wave_losses(decoded, wave)
         real = fake = None
         if self.objective.plays(step):
-            real, fake = self._judge(step, wave, decoded)
+            real, fake = self._judge(step, wave, decoded[: len(wave)])
             losses |= self.objective.generator_losses(real, fake)
         gradient, balance = self.objective.balancer.gradient(
             {name: loss.total for name, loss in losses.items()}, decoded

@@ -69,9 +69,15 @@ class Objective:
         return self.plays(step) and (step - self.start_step) % self.every == 0
 
     def wave_losses(self, decoded: Tensor, wave: Tensor) -> dict[str, LossValue]:
-        """Losses that need no discriminator, by name; both waves (batch, 1, samples) float32."""
+        """Losses that need no discriminator, by name.
+
+        Args:
+            decoded: (takes * batch, 1, samples) float32, take after take; all but the spectrum loss
+                judge the first of them.
+            wave: (batch, 1, samples) float32.
+        """
         return {
-            name: loss(decoded, wave)
+            name: loss(decoded if name == "spectrum" else decoded[: len(wave)], wave)
             for name, loss in self._wave_losses.items()
             if name not in self._resting
         }

@@ -84,6 +84,13 @@ def test_saved_config_reads_back_equal(tmp_path):
             "model.decoder={kind: convnext, bloks: [1]}",
             ["model.decoder.bloks", "did you mean model.decoder.blocks?"],
         ),
+        (
+            "model.encoder={kind: convnext, channels: [4], blocks: [1], strides: [320], "
+            "noise_channels: 4}",
+            ["encoder.noise_channels", "for the decoder; leave it out"],
+        ),
+        ("losses.spectrum={weight: 1, takes: 2}", ["spectrum.takes", "noise_channels: 32"]),
+        ("losses.spectrum={takes: 3, weight: 1}", ["spectrum.takes", "less than or equal to 2"]),
         ("model.encoder={kind: lstm}", ["model.encoder.kind", "'seanet' or 'convnext'"]),
         ("model.encoder.channels=0", ["model.encoder.channels: 0", "greater than 0"]),
         ("seed=2024-13-45", ["seed=2024-13-45", "not valid YAML"]),

@@ -3,7 +3,12 @@ import math
 import pytest
 import torch
 
-from codec.losses.spectral import LogSpectrumLoss, MultiScaleMelLoss, WaveformLoss
+from codec.losses.spectral import (
+    LogSpectrumLoss,
+    MultiScaleMelLoss,
+    WaveformLoss,
+    _distance,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +78,29 @@ def test_log_spectra_tell_a_buzz_from_noise() -> None:
     loss = LogSpectrumLoss(n_ffts=(2048,))
     assert loss(buzz, reference).total > 1.5 * loss(noise, reference).total
     assert loss(buzz.roll(7, -1), buzz).total < loss(noise, buzz).total
+
+
+def test_two_takes_are_best_as_loud_as_the_reference_and_apart() -> None:
+    reference, noise = 0.1 * torch.randn(8, 1, 8_000), 0.1 * torch.randn(16, 1, 8_000)
+    loss = LogSpectrumLoss(n_ffts=(256,))
+    best = loss(noise, reference).total
+    for gain in (0.5, 2.0):
+        assert best < loss(gain * noise, reference).total
+    same = noise[:8].repeat(2, 1, 1)
+    torch.testing.assert_close(loss(same, reference).total, loss(noise[:8], reference).total)
+    assert best < 0.6 * loss(same, reference).total
+
+
+def test_one_take_is_best_even_and_two_are_best_as_uneven_as_noise() -> None:
+    """Log magnitudes of noise, against their own median and others drawn as they were."""
+    wanted, spread, other = (torch.randn(3, 20_000, 2).square().sum(-1) / 2).log() / 2
+    even = torch.full_like(wanted, float(wanted.median()))
+    energy = {}
+    for share in (0.0, 0.5, 1.0, 1.5):
+        takes = [torch.lerp(even, take, share)[None] for take in (spread, other)]
+        energy[share] = [_distance(t, wanted[None]) for t in (takes[0], torch.cat(takes))]
+    assert min(energy, key=lambda share: energy[share][0]) == 0
+    assert min(energy, key=lambda share: energy[share][1]) == 1
 
 
 def test_log_spectrum_loss_of_a_gain_is_its_logarithm() -> None:

@@ -67,6 +67,34 @@ def test_the_log_spectrum_loss_takes_part_and_its_windows_take_turns(tiny):
     assert "loss_spectrum/64" not in second
 
 
+NOISY = {"kind": "convnext", "strides": [4, 5], "channels": [4, 6], "blocks": [1, 1]}
+
+
+def test_a_batch_is_decoded_in_two_takes_that_differ(tiny):
+    spectrum = {"weight": 1.0, "n_ffts": [64], "takes": 2}
+    noisy = NOISY | {"strides": tiny().model.strides, "noise_channels": 4}
+    noisy["channels"] = noisy["blocks"] = [2] * len(noisy["strides"])
+    learner = learner_of(tiny(losses={"spectrum": spectrum}, model={"decoder": noisy}))
+    heard = {}
+    for name, loss in learner.objective._wave_losses.items():
+        learner.objective._wave_losses[name] = record(heard, name, loss)
+    for step in range(5):  # with and without quantizer and discriminators
+        scalars = learner.step(step, batch(step)).scalars
+        first, second = heard["spectrum"].chunk(2)
+        assert first.shape == (2, 1, 800)
+        assert not torch.equal(first, second)
+        assert torch.equal(heard["mel"], first)
+    assert scalars["loss/adversarial"].isfinite()
+
+
+def record(heard, name, loss):
+    def judged(decoded, wave):
+        heard[name] = decoded.detach()
+        return loss(decoded, wave)
+
+    return judged
+
+
 def test_the_disturbance_loss_rests_and_comes_in_gradually(tiny):
     late = {"weight": 2.0, "start_step": 3, "ramp_steps": 4}
     learner = learner_of(tiny(losses={"disturbance": late}, balancer={"kind": "none"}))
