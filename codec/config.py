@@ -259,7 +259,7 @@ class ValidationConfig(Section):
     """Rates to score; none: the default rate and half of it."""
     logged_clips: int = Field(3, ge=0)
     """Clips whose audio and spectrograms go to TensorBoard."""
-    best_by: Literal["pesq_nb", "pesq_wb", "stoi", "mel_distance"] = "pesq_wb"
+    best_by: Literal["pesq_nb", "pesq_wb", "stoi", "mel_distance", "buzz"] = "pesq_wb"
     """The metric, at the highest scored rate, that decides which model is the best."""
     workers: int = Field(2, ge=0)
     """Processes that compute PESQ and STOI."""

@@ -25,7 +25,7 @@ def evaluate(
     device: Where = Device.AUTO,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
-    """Score a model: PESQ, STOI and mel distance at each bitrate, perhaps beside Opus."""
+    """Score a model: PESQ, STOI, mel distance and buzz at each bitrate, perhaps beside Opus."""
     model, (folder,) = split_model(paths, model, others=("FOLDER",))
     for target in (csv, plot):
         if target is not None:

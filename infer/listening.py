@@ -23,8 +23,14 @@ LONGEST_CLIP = 30.0
 """Seconds of a recording that is put on a page."""
 
 _TEMPLATE = Path(__file__).with_name("listening.html")
-_SHOWN = ("pesq_wb", "pesq_nb", "stoi", "mel_distance")
-_SHORT = {"pesq_wb": "PESQ-wb", "pesq_nb": "PESQ-nb", "stoi": "STOI", "mel_distance": "mel dB"}
+_SHOWN = ("pesq_wb", "pesq_nb", "stoi", "mel_distance", "buzz")
+_SHORT = {
+    "pesq_wb": "PESQ-wb",
+    "pesq_nb": "PESQ-nb",
+    "stoi": "STOI",
+    "mel_distance": "mel dB",
+    "buzz": "buzz",
+}
 _WINDOW_SECONDS, _HOP_SECONDS = 0.032, 0.008
 _DYNAMIC_RANGE = 80.0  # dB
 

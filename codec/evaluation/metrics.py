@@ -1,4 +1,4 @@
-"""How near a decoded recording is to its original: PESQ, STOI and a mel distance."""
+"""How near a decoded recording is to its original: PESQ, STOI, a mel distance and a buzz."""
 
 import math
 import signal
@@ -19,6 +19,7 @@ from pystoi import stoi as pystoi_stoi
 from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 from codec.errors import SottoError
+from codec.evaluation.buzz import repetition
 from codec.spectra import MelSpectrogram, resample
 
 Wave = NDArray[np.float32]
@@ -51,15 +52,18 @@ class Scores:
         pesq_wb: Wideband PESQ, MOS-LQO 1.0 to 4.64.
         stoi: Short-time objective intelligibility, 0 to 1.
         mel_distance: dB, 0 for equal recordings.
+        buzz: How much more than the original repeats at one interval, about 0 to 1.
     """
 
     pesq_nb: float
     pesq_wb: float
     stoi: float
     mel_distance: float
+    buzz: float
 
 
 METRICS: tuple[str, ...] = tuple(Scores.__slots__)
+LESS_IS_BETTER = frozenset({"mel_distance", "buzz"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,18 @@ def mel_distance(reference: Wave, decoded: Wave, sample_rate: int) -> float:
     return _mel_distance(*_prepared(reference, decoded, sample_rate))
 
 
+def buzz(reference: Wave, decoded: Wave, sample_rate: int) -> float:
+    """How much of a recording repeats from frame to frame, above 1 kHz and at 16 kHz.
+
+    PESQ's bands and mel filters are too wide to hear it; see `codec.evaluation.buzz.repetition`.
+
+    Returns:
+        About 0 to 1, or NaN for a recording that is silent or under 0.15 s. Arguments and errors
+        as `pesq_nb`.
+    """
+    return _buzz(*_at_scored_rate(*_prepared(reference, decoded, sample_rate)))
+
+
 def score_pair(reference: Wave, decoded: Wave, sample_rate: int) -> Scores:
     """All metrics of one recording; arguments and errors as `pesq_nb`."""
     prepared = _prepared(reference, decoded, sample_rate)
@@ -143,6 +159,7 @@ def score_pair(reference: Wave, decoded: Wave, sample_rate: int) -> Scores:
         pesq_wb=_pesq(*scored, "wb"),
         stoi=_stoi(*scored),
         mel_distance=_mel_distance(*prepared),
+        buzz=_buzz(*scored),
     )
 
 
@@ -306,6 +323,12 @@ def _stoi(reference: Wave, decoded: Wave) -> float:
         return math.nan if score == _PYSTOI_TOO_SHORT else score
 
     return _mean_of_pieces(piece_score, reference, decoded, _STOI_PIECE_SECONDS)
+
+
+def _buzz(reference: Wave, decoded: Wave) -> float:
+    if _silent(reference) or _silent(decoded):
+        return math.nan
+    return repetition(reference, decoded, SCORED_RATE)
 
 
 @lru_cache(maxsize=4)

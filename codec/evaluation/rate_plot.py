@@ -15,6 +15,7 @@ _LABELS = {
     "pesq_wb": "PESQ wideband (MOS-LQO, 1 to 4.64)",
     "stoi": "STOI (0 to 1)",
     "mel_distance": "mel distance (dB, lower is better)",
+    "buzz": "buzz (0 to 1, lower is better)",
 }
 # Colours that differ for colour-blind eyes too (Okabe and Ito), and marks that differ in grey.
 _STYLES = (
@@ -35,10 +36,13 @@ class Point:
 
 def rate_figure(curves: Mapping[str, Sequence[Point]], n_files: int) -> Figure:
     """Each metric over the real bit rate, one curve a codec by name, with 95 % intervals."""
-    figure = Figure(figsize=(10, 7.5), layout="constrained")
+    figure = Figure(figsize=(14, 7.5), layout="constrained")
     FigureCanvasAgg(figure)  # draws in memory: needs no display
-    for metric, axes in zip(_LABELS, figure.subplots(2, 2).flat, strict=True):
+    places = list(figure.subplots(2, 3).flat)
+    for metric, axes in zip(_LABELS, places, strict=False):
         _draw(axes, curves, metric)
+    for axes in places[len(_LABELS) :]:
+        axes.set_axis_off()
     figure.suptitle(f"Rate and quality: mean of {n_files} files with 95 % interval")
     return figure
 

@@ -31,8 +31,9 @@ HEADINGS = {
     "pesq_wb": "PESQ-wb",
     "stoi": "STOI",
     "mel_distance": "mel (dB)",
+    "buzz": "buzz",
 }
-DECIMALS = {"pesq_nb": 2, "pesq_wb": 2, "stoi": 3, "mel_distance": 2}
+DECIMALS = {"pesq_nb": 2, "pesq_wb": 2, "stoi": 3, "mel_distance": 2, "buzz": 2}
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ _PANELS = {
     "validation_pesq_nb": "PESQ-nb, held out",
     "validation_stoi": "STOI, held out",
     "validation_mel_distance": "mel distance (dB), held out",
+    "validation_buzz": "buzz, held out",
     "codebook_perplexity": "perplexity of codebooks",
     "codebook_used": "share of rows used",
 }

@@ -236,7 +236,7 @@ class Trainer:
                 self._say(
                     f"step {progress.step}, {kbps:g} kbps: PESQ-nb {scores['pesq_nb']:.2f}, "
                     f"PESQ-wb {scores['pesq_wb']:.2f}, STOI {scores['stoi']:.3f}, "
-                    f"mel distance {scores['mel_distance']:.2f} dB"
+                    f"mel distance {scores['mel_distance']:.2f} dB, buzz {scores['buzz']:.2f}"
                 )
             if is_better(validation.best_by, value, progress.best_value):
                 progress.best_step = progress.step

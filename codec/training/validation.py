@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from codec.codec import Codec
-from codec.evaluation.metrics import METRICS, ScorePool, summary
+from codec.evaluation.metrics import LESS_IS_BETTER, METRICS, ScorePool, summary
 
 Wave = NDArray[np.float32]
 
@@ -44,7 +44,7 @@ def is_better(metric: str, value: float, than: float | None) -> bool:
         return True
     if np.isnan(value):
         return False
-    return value < than if metric == "mel_distance" else value > than
+    return value < than if metric in LESS_IS_BETTER else value > than
 
 
 def validate(

@@ -14,7 +14,7 @@ from codec.evaluation.report import Evaluation, Row
 
 
 def row(file: str, kbps: float, pesq: float) -> Row:
-    return Row(file, 1.0, "Sotto", 1, kbps, kbps, Scores(pesq, pesq, pesq / 10, 1.0))
+    return Row(file, 1.0, "Sotto", 1, kbps, kbps, Scores(pesq, pesq, pesq / 10, 1.0, 0.1))
 
 
 def test_changes_are_taken_file_by_file():

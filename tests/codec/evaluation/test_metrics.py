@@ -9,6 +9,7 @@ from codec.errors import SottoError
 from codec.evaluation.metrics import (
     METRICS,
     ScorePool,
+    buzz,
     mel_distance,
     pesq_nb,
     pesq_wb,
@@ -19,7 +20,7 @@ from codec.evaluation.metrics import (
 )
 
 RATE = 16_000
-ALL = [pesq_nb, pesq_wb, stoi, mel_distance]
+ALL = [pesq_nb, pesq_wb, stoi, mel_distance, buzz]
 names = pytest.mark.parametrize("metric", ALL, ids=lambda metric: metric.__name__)
 
 
@@ -47,7 +48,7 @@ def test_equal_recordings_get_the_best_scores():
     assert scores.pesq_nb == pytest.approx(4.549, abs=0.01)
     assert scores.pesq_wb == pytest.approx(4.644, abs=0.01)
     assert scores.stoi == pytest.approx(1, abs=1e-3)
-    assert scores.mel_distance == 0
+    assert scores.mel_distance == scores.buzz == 0
 
 
 @pytest.mark.parametrize("sample_rate", [8_000, 16_000, 24_000, 44_100])
@@ -77,6 +78,36 @@ def test_mel_distance_of_a_gain_is_that_gain_in_decibels(gain):
 def test_mel_distance_does_not_hear_what_is_80_db_down():
     wave = voiced(1)
     assert mel_distance(wave, noisy(wave, 1e-9), RATE) < 1e-3
+
+
+def repeating(wave: np.ndarray, frame: int) -> np.ndarray:
+    """Noise that says the same in each frame, as loud as `wave` is there."""
+    pattern = np.resize(np.random.default_rng(2).standard_normal(frame), len(wave))
+    loudness = np.sqrt(np.convolve(wave**2, np.full(frame, 1 / frame), "same"))
+    return (pattern * loudness).astype(np.float32)
+
+
+@pytest.mark.parametrize("frame_ms", [12.5, 20, 26.7, 40])
+@pytest.mark.parametrize("sample_rate", [16_000, 24_000])
+def test_what_repeats_with_every_frame_buzzes(frame_ms, sample_rate):
+    wave = voiced(4, sample_rate)
+    noise = repeating(wave, round(frame_ms * sample_rate / 1000))
+    assert buzz(wave, noise, sample_rate) > 0.6
+    little, much = (buzz(wave, wave + part * noise, sample_rate) for part in (0.1, 0.5))
+    assert 0 < 2 * little < much < 0.5
+
+
+def test_neither_noise_nor_pitch_buzzes():
+    wave = voiced(4)
+    assert abs(buzz(wave, noisy(wave, 0.03), RATE)) < 0.07
+    assert abs(buzz(wave, voiced(4, seed=3), RATE)) < 0.07
+    assert abs(buzz(repeating(wave, 320), repeating(wave, 320), RATE)) == 0
+
+
+def test_a_buzz_is_as_large_when_quiet():
+    wave = voiced(3)
+    noise = repeating(wave, 320)
+    assert buzz(wave, 0.01 * noise, RATE) == pytest.approx(buzz(wave, noise, RATE), abs=1e-3)
 
 
 def test_trailing_samples_are_cut():

@@ -12,7 +12,7 @@ from codec.audio import write_wav
 from codec.data.manifest import Entry
 from codec.errors import DataError, SottoError
 from codec.evaluation.contenders import Decoding
-from codec.evaluation.metrics import METRICS, summary
+from codec.evaluation.metrics import LESS_IS_BETTER, METRICS, summary
 from codec.evaluation.report import Evaluation, evaluate
 
 RATE = 16_000
@@ -100,11 +100,11 @@ def shown(evaluation: Evaluation) -> str:
     return capture.get()
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", [name for name in METRICS if name != "buzz"])
 def test_more_codebooks_score_better(evaluation, metric):
     means = [rate.intervals[metric].mean for rate in evaluation.summaries()]
     assert len(means) == 3
-    assert means == sorted(means, reverse=metric == "mel_distance")
+    assert means == sorted(means, reverse=metric in LESS_IS_BETTER)
     assert means[0] != means[-1]
 
 
