@@ -104,6 +104,14 @@ def test_neither_noise_nor_pitch_buzzes():
     assert abs(buzz(repeating(wave, 320), repeating(wave, 320), RATE)) == 0
 
 
+def test_a_buzz_of_minutes_is_that_of_its_parts():
+    wave = voiced(4)
+    noise = repeating(wave, 320)
+    assert buzz(np.tile(wave, 20), np.tile(noise, 20), RATE) == pytest.approx(
+        buzz(wave, noise, RATE), abs=0.02
+    )
+
+
 def test_a_buzz_is_as_large_when_quiet():
     wave = voiced(3)
     noise = repeating(wave, 320)
