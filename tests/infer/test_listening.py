@@ -31,7 +31,7 @@ class Sources(HTMLParser):
 
 
 def row(file: str, seconds: float) -> Row:
-    return Row(file, seconds, "Sotto", 1, 1.5, 1.5, Scores(1, 1, 1, 1))
+    return Row(file, seconds, "Sotto", 1, 1.5, 1.5, Scores(1, 1, 1, 1, 0))
 
 
 def make(codec: Codec, entries: list[Entry], target: Path) -> list[Path]:
