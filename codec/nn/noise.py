@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from codec.nn.start import normal
 
 # Of the random projections: latents as near to each other as two frames of one fricative give
-# unrelated noise, and rounding of a latent moves it by less than 1e-4.
+# unrelated noise, and a latent's rounding moves it by a few 1e-5.
 _GAIN = 3.0
 SILENCE = 1e-6  # power of a latent that is as good as zero
 

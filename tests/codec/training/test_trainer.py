@@ -57,6 +57,13 @@ VARIANTS = {
     "gradient-codebooks": {"codebooks": {"learning": "gradient"}},
     "ema-balancer": {"balancer": {"kind": "ema"}},
     "two-stages": {"training": {"freeze_step": 7}},
+    "noise": {
+        "model": {
+            "decoder": {"kind": "convnext", "channels": [4, 6], "blocks": [1, 1]}
+            | {"noise_channels": 4}
+        },
+        "losses": {"spectrum": {"weight": 1.0, "n_ffts": [64], "takes": 2}},
+    },
 }
 
 
@@ -76,13 +83,14 @@ def test_resuming_equals_never_having_stopped(tiny, monkeypatch, variant, at):
 
 
 def test_resuming_with_other_workers_equals_never_having_stopped(tiny, monkeypatch):
-    straight = train(tiny(name="straight", training={"steps": 6}), console=quiet())
+    run = VARIANTS["noise"] | {"training": {"steps": 6}}
+    straight = train(tiny(name="straight", **run), console=quiet())
     with monkeypatch.context() as patch:
         interrupt_at(patch, 3)
-        train(tiny(name="resumed", training={"steps": 6}), console=quiet())
+        train(tiny(name="resumed", **run), console=quiet())
     config = tiny(
         name="resumed",
-        training={"steps": 6},
+        **run,
         data={"source": "fixed", "segment_samples": 800, "batch_size": 2, "workers": 1},
     )
     resumed = train(config, resume=True, console=quiet())
