@@ -46,18 +46,21 @@ def score_changes(before: Evaluation, after: Evaluation) -> list[ScoreChange]:
 
 
 def score_table(changes: Sequence[ScoreChange], title: str) -> Table:
-    """Mean change ± half of its 95 % interval at each rate."""
-    table = Table(title=title, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    for heading in ("kbps", "files", *HEADINGS.values()):
+    """Mean change ± half of its 95 % interval at each rate; the title gets the number of files."""
+    n_files = max((change.n_files for change in changes), default=0)
+    table = Table(
+        title=f"{title}, {n_files} files", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False
+    )
+    for heading in ("kbps", *HEADINGS.values()):
         table.add_column(heading, justify="right")
     for change in changes:
         cells = [
-            f"{interval.mean:+.{digits}f} ± {interval.half_width:.{digits}f}"
+            f"{interval.mean:+.{digits}f}±{interval.half_width:.{digits}f}"
             for interval, digits in (
                 (change.intervals[name], 1 + DECIMALS[name]) for name in METRICS
             )
         ]
-        table.add_row(f"{change.kbps:g}", str(change.n_files), *cells)
+        table.add_row(f"{change.kbps:g}", *cells)
     return table
 
 

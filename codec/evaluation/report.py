@@ -304,7 +304,7 @@ def _cell(interval: Interval, decimals: int) -> str:
         return f"all {interval.undefined} undefined"
     text = f"{interval.mean:.{decimals}f}"
     if interval.n > 1:
-        text += f" ± {interval.half_width:.{decimals}f}"
+        text += f"±{interval.half_width:.{decimals}f}"  # no spaces: 80 columns are few
     return text + (f"\n{interval.undefined} undefined" if interval.undefined else "")
 
 

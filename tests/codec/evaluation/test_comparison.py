@@ -26,10 +26,11 @@ def test_changes_are_taken_file_by_file():
     assert lower.intervals["pesq_wb"].mean == 0
     assert higher.intervals["pesq_wb"].mean == pytest.approx(0.2)
     assert higher.intervals["pesq_wb"].half_width == pytest.approx(12.7062 * 0.1, rel=1e-4)
-    console = Console(width=200)
+    console = Console(width=80)
     with console.capture() as capture:
         console.print(score_table([lower, higher], "Change"))
-    assert "+0.200 ± 1.271" in capture.get()
+    assert "Change, 2 files" in capture.get()
+    assert "+0.200±1.271" in capture.get()
 
 
 def test_codes_that_differ_are_counted_by_codebook(tmp_path):

@@ -100,6 +100,10 @@ def shown(evaluation: Evaluation) -> str:
     return capture.get()
 
 
+def test_the_table_fits_a_terminal(evaluation):
+    assert Console(width=200).measure(evaluation.table()).maximum <= 80
+
+
 @pytest.mark.parametrize("metric", [name for name in METRICS if name != "buzz"])
 def test_more_codebooks_score_better(evaluation, metric):
     means = [rate.intervals[metric].mean for rate in evaluation.summaries()]
