@@ -262,7 +262,7 @@ class ValidationConfig(Section):
     best_by: Literal["pesq_nb", "pesq_wb", "stoi", "mel_distance", "buzz"] = "pesq_wb"
     """The metric, at the highest scored rate, that decides which model is the best."""
     workers: int = Field(2, ge=0)
-    """Processes that compute PESQ and STOI."""
+    """Processes that score."""
 
 
 class Config(Section):
