@@ -6,12 +6,19 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from codec.config import CodebooksConfig
-from codec.config_model import ConvNeXtConfig, ModelConfig, SEANetConfig
+from codec.config_model import (
+    AnyHalf,
+    ModelConfig,
+    SEANetConfig,
+    VoiceDecoderConfig,
+    VoiceEncoderConfig,
+)
 from codec.nn.autoencoder import Autoencoder
 from codec.nn.convnext import ConvNeXtDecoder, ConvNeXtEncoder
 from codec.nn.halves import WaveDecoder, WaveEncoder
 from codec.nn.quantizer import ResidualVectorQuantizer
 from codec.nn.seanet import SEANetDecoder, SEANetEncoder
+from codec.nn.voice_halves import VoiceDecoder, VoiceEncoder
 
 
 def build_autoencoder(config: ModelConfig, codebooks: CodebooksConfig | None = None) -> Autoencoder:
@@ -40,29 +47,32 @@ def build_autoencoder(config: ModelConfig, codebooks: CodebooksConfig | None = N
     )
 
 
-def _encoder(config: ModelConfig, half: SEANetConfig | ConvNeXtConfig) -> WaveEncoder:
+def _encoder(config: ModelConfig, half: AnyHalf) -> WaveEncoder:
     arguments = _arguments(config, half)
     if isinstance(half, SEANetConfig):
-        return SEANetEncoder(**arguments)
+        return SEANetEncoder(causal=config.causal, **arguments)
+    if isinstance(half, VoiceEncoderConfig):
+        return VoiceEncoder(sample_rate=config.sample_rate, **arguments)
     del arguments["last_kernel_size"], arguments["noise_channels"]  # the decoder's
-    arguments["n_fft"] = half.n_fft or 4 * arguments["strides"][0]
-    return ConvNeXtEncoder(**arguments)
+    arguments["n_fft"] = arguments["n_fft"] or 4 * arguments["strides"][0]
+    return ConvNeXtEncoder(causal=config.causal, **arguments)
 
 
-def _decoder(config: ModelConfig, half: SEANetConfig | ConvNeXtConfig) -> WaveDecoder:
+def _decoder(config: ModelConfig, half: AnyHalf) -> WaveDecoder:
     arguments = _arguments(config, half)
     if isinstance(half, SEANetConfig):
-        return SEANetDecoder(**arguments)
+        return SEANetDecoder(causal=config.causal, **arguments)
+    if isinstance(half, VoiceDecoderConfig):
+        return VoiceDecoder(sample_rate=config.sample_rate, **arguments)
     del arguments["n_fft"]  # the encoder's
-    return ConvNeXtDecoder(**arguments)
+    return ConvNeXtDecoder(causal=config.causal, **arguments)
 
 
-def _arguments(config: ModelConfig, half: SEANetConfig | ConvNeXtConfig) -> dict[str, Any]:
+def _arguments(config: ModelConfig, half: AnyHalf) -> dict[str, Any]:
     return {
         **half.model_dump(exclude={"kind"}),
         "strides": config.strides_of(half),
         "dimension": config.dimension,
-        "causal": config.causal,
     }
 
 

@@ -148,14 +148,14 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 def _explain(problem: Any) -> str:
     # Pydantic names the kind that a half was taken for as if it were a key: it is none.
     parts = [str(part) for part in problem["loc"]]
-    kind = next((part for part in parts if part in HALVES), None)
+    kinds: dict[str, type[BaseModel]] = next((HALVES[p] for p in parts if p in HALVES), {})
+    kind = next((part for part in parts if part in kinds), None)
     location = [part for part in parts if part != kind]
     name = ".".join(location) or "the run"
     if problem["type"] == "union_tag_invalid":
-        kinds = " or ".join(repr(one) for one in HALVES)
-        return f"{name}.kind: {problem['ctx']['tag']}: choose {kinds}"
+        return f"{name}.kind: {problem['ctx']['tag']}: choose {' or '.join(map(repr, kinds))}"
     if problem["type"] == "extra_forbidden":
-        known = list(HALVES[kind].model_fields) if kind else _keys_at(Config, location[:-1])
+        known = list(kinds[kind].model_fields) if kind else _keys_at(Config, location[:-1])
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
         hint = (
             f"did you mean {'.'.join([*location[:-1], *near])}?"

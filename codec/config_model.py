@@ -13,6 +13,8 @@ from pydantic import (
     model_validator,
 )
 
+from codec.nn.parameters import FRAMES_PER_SECOND
+
 PositiveInt = Annotated[int, Field(gt=0)]
 # Bounds far above anything of use: a model file from anywhere must not ask for absurd amounts of
 # memory before its weights are compared with its config.
@@ -94,8 +96,45 @@ class ConvNeXtConfig(Section):
         return self
 
 
-HALVES: dict[str, type[Section]] = {"seanet": SEANetConfig, "convnext": ConvNeXtConfig}
-"""What describes a half of the model, by its `kind`."""
+class _VoiceConfig(Section):
+    """What both halves of a voice have; lists have one entry a stride, from the wave inwards."""
+
+    kind: Literal["voice"]
+    strides: list[Stride] | None = Field(None, min_length=1, max_length=16)
+    """Of this half; none: the model's. The first one is 5 ms, what parameters are a hop of."""
+    kernel_size: int = Field(7, ge=2, le=1024)
+    """Taps of the depthwise convolutions."""
+    expansion: Factor = 3
+    """A block works at width * expansion."""
+
+
+class VoiceEncoderConfig(_VoiceConfig):
+    """Log power in bands and an autocorrelation, then ConvNeXt blocks beside a linear path."""
+
+    channels: list[Width] = Field([128, 224], min_length=1, max_length=16)
+    """Width of the layers at each rate."""
+    blocks: list[Annotated[int, Field(ge=0, le=256)]] = Field([2, 2], min_length=1, max_length=16)
+    """ConvNeXt blocks at each rate."""
+
+
+class VoiceDecoderConfig(_VoiceConfig):
+    """ConvNeXt blocks beside a linear path, then a source (pulses, noise) and a filter."""
+
+    channels: list[Width] = Field([96, 224], min_length=1, max_length=16)
+    """Width of the layers at each rate."""
+    blocks: list[Annotated[int, Field(ge=0, le=256)]] = Field([3, 3], min_length=1, max_length=16)
+    """ConvNeXt blocks at each rate."""
+    last_kernel_size: Taps = 3
+    """Taps of the convolution next to the latent."""
+    lookahead: int = Field(1, ge=0, le=16)
+    """Frames after its own that a frame of the wave waits for."""
+
+
+HALVES: dict[str, dict[str, type[Section]]] = {
+    "encoder": {"seanet": SEANetConfig, "convnext": ConvNeXtConfig, "voice": VoiceEncoderConfig},
+    "decoder": {"seanet": SEANetConfig, "convnext": ConvNeXtConfig, "voice": VoiceDecoderConfig},
+}
+"""What describes either half of the model, by its `kind`."""
 
 
 def _kind(half: Any) -> str:
@@ -104,10 +143,19 @@ def _kind(half: Any) -> str:
     return kind if isinstance(kind, str) else repr(kind)
 
 
-HalfConfig = Annotated[
-    Annotated[SEANetConfig, Tag("seanet")] | Annotated[ConvNeXtConfig, Tag("convnext")],
+EncoderConfig = Annotated[
+    Annotated[SEANetConfig, Tag("seanet")]
+    | Annotated[ConvNeXtConfig, Tag("convnext")]
+    | Annotated[VoiceEncoderConfig, Tag("voice")],
     Discriminator(_kind),
 ]
+DecoderConfig = Annotated[
+    Annotated[SEANetConfig, Tag("seanet")]
+    | Annotated[ConvNeXtConfig, Tag("convnext")]
+    | Annotated[VoiceDecoderConfig, Tag("voice")],
+    Discriminator(_kind),
+]
+AnyHalf = SEANetConfig | ConvNeXtConfig | VoiceEncoderConfig | VoiceDecoderConfig
 
 
 class QuantizerConfig(Section):
@@ -142,8 +190,8 @@ class ModelConfig(Section):
     """Width of the latent that is quantized."""
     causal: bool = True
     """False pads on both sides: better offline, cannot stream."""
-    encoder: HalfConfig = SEANetConfig()
-    decoder: HalfConfig = SEANetConfig()
+    encoder: EncoderConfig = SEANetConfig()
+    decoder: DecoderConfig = SEANetConfig()
     quantizer: QuantizerConfig = QuantizerConfig()
     default_kbps: float = Field(3.0, gt=0)
     """The rate that encodes when none is named."""
@@ -161,7 +209,12 @@ class ModelConfig(Section):
             for n in range(1, self.quantizer.n_quantizers + 1)
         ]
 
-    def strides_of(self, half: "SEANetConfig | ConvNeXtConfig") -> list[int]:
+    @property
+    def lookahead(self) -> int:
+        """Frames after its own that a decoded frame waits for."""
+        return self.decoder.lookahead if isinstance(self.decoder, VoiceDecoderConfig) else 0
+
+    def strides_of(self, half: AnyHalf) -> list[int]:
         """The strides of the encoder or decoder: its own, or the model's."""
         return self.strides if half.strides is None else half.strides
 
@@ -182,12 +235,34 @@ class ModelConfig(Section):
                     f"{name}: the first of the strides {strides} is the hop of a Fourier "
                     f"transform, which is at most {_LONGEST_HOP} samples"
                 )
-            if isinstance(half, ConvNeXtConfig) and len(half.channels) != len(strides):
+            if isinstance(half, VoiceEncoderConfig | VoiceDecoderConfig):
+                self._check_voice(name, half, strides)
+            if not isinstance(half, SEANetConfig) and len(half.channels) != len(strides):
                 raise ValueError(
                     f"{name}.channels {half.channels} and {name}.blocks {half.blocks} need one "
                     f"entry for each of the strides {strides}"
                 )
+        self._check_rate()
+        return self
+
+    def _check_voice(
+        self, name: str, half: VoiceEncoderConfig | VoiceDecoderConfig, strides: list[int]
+    ) -> None:
+        if len(half.channels) != len(half.blocks):
+            raise ValueError(
+                f"{name}.channels {half.channels} and {name}.blocks {half.blocks} differ in "
+                "length: each has one entry a stride"
+            )
+        if not self.causal:
+            raise ValueError(f"{name}.kind: a voice is causal; leave causal: false out")
+        hop = self.sample_rate / FRAMES_PER_SECOND
+        if strides[0] != hop or strides[0] % 2:
+            raise ValueError(
+                f"{name}: the first of the strides {strides} is 5 ms for a voice, an even number "
+                f"of samples: {hop:g} at {self.sample_rate} Hz"
+            )
+
+    def _check_rate(self) -> None:
         if not any(math.isclose(self.default_kbps, kbps) for kbps in self.possible_kbps()):
             rates = ", ".join(f"{kbps:g}" for kbps in self.possible_kbps())
             raise ValueError(f"default_kbps {self.default_kbps:g} is not one of {rates}")
-        return self

@@ -126,7 +126,7 @@ class ConvNeXtEncoder(WaveEncoder):
         expansion: int = 3,
         causal: bool = True,
     ) -> None:
-        _check(strides, channels, blocks)
+        check_lists(strides, channels, blocks)
         layers: list[nn.Module] = [
             Analysis(n_fft, strides[0], causal=causal),
             Conv1d(n_fft + 2, channels[0], 1, causal=causal),
@@ -136,7 +136,7 @@ class ConvNeXtEncoder(WaveEncoder):
                 layers.append(
                     Conv1d(channels[i - 1], width, 2 * stride, stride=stride, causal=causal)
                 )
-            layers += _stack(depth, width, kernel_size, expansion, causal)
+            layers += stack(depth, width, kernel_size, expansion, causal)
         layers += [ChannelNorm(channels[-1]), Conv1d(channels[-1], dimension, 1, causal=causal)]
         super().__init__(layers, hop_length=math.prod(strides), dimension=dimension)
 
@@ -170,13 +170,13 @@ class ConvNeXtDecoder(WaveDecoder):
         noise_channels: int = 0,
         causal: bool = True,
     ) -> None:
-        _check(strides, channels, blocks)
+        check_lists(strides, channels, blocks)
         layers: list[nn.Module] = [LatentNoise(dimension, noise_channels)] if noise_channels else []
         layers.append(
             Conv1d(dimension + noise_channels, channels[-1], last_kernel_size, causal=causal)
         )
         for i in range(len(strides) - 1, -1, -1):
-            layers += _stack(blocks[i], channels[i], kernel_size, expansion, causal)
+            layers += stack(blocks[i], channels[i], kernel_size, expansion, causal)
             if i:
                 layers.append(
                     ConvTranspose1d(channels[i], channels[i - 1], stride=strides[i], causal=causal)
@@ -209,16 +209,18 @@ def _spectrum_layer(channels: int, bins: int, causal: bool) -> Conv1d:
     return layer
 
 
-def _stack(
+def stack(
     depth: int, channels: int, kernel_size: int, expansion: int, causal: bool
 ) -> list[nn.Module]:
+    """Return `depth` blocks one after the other."""
     return [
         ConvNeXtBlock(channels, kernel_size=kernel_size, expansion=expansion, causal=causal)
         for _ in range(depth)
     ]
 
 
-def _check(strides: Sequence[int], channels: Sequence[int], blocks: Sequence[int]) -> None:
+def check_lists(strides: Sequence[int], channels: Sequence[int], blocks: Sequence[int]) -> None:
+    """Refuse lists of unequal length and sizes that are not positive (ValueError)."""
     if not len(strides) == len(channels) == len(blocks) > 0:
         raise ValueError(
             f"one entry of channels and of blocks belongs to each of the strides {list(strides)}, "

@@ -56,6 +56,8 @@ class WaveDecoder(Chain):
     Attributes:
         hop_length: samples a frame.
         dimension: channels of the latent.
+        lookahead: frames after its own that a frame of the wave waits for. `forward` holds the last
+            frame of the latent so long; `step` answers so many frames late, from before the wave.
         receptive_field: frames that the hop_length samples of one frame depend on; `input_span`
             says which.
     """
@@ -64,6 +66,7 @@ class WaveDecoder(Chain):
         super().__init__(layers)
         self.hop_length = hop_length
         self.dimension = dimension
+        self.lookahead = 0
 
     @property
     def receptive_field(self) -> int:

@@ -45,12 +45,20 @@ class LatentNoise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x with its noise behind it."""
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            latent = x.float()
-            rms = (latent.square().mean(dim=1, keepdim=True) + SILENCE).sqrt()
-            angle = self.projection @ (latent / rms)
+        noise = self.noise(x) * self._rms(x)
+        return torch.cat((x, noise.to(x.dtype)), dim=1)
+
+    @torch.no_grad()
+    def noise(self, x: Tensor) -> Tensor:
+        """The noise alone, of power 1: (batch, channels, time) float32."""
+        with torch.autocast(x.device.type, enabled=False):
+            angle = self.projection @ (x.float() / self._rms(x))
             if self.training:
                 phases = torch.rand(x.shape[0], self.projection.shape[0], 1, device=x.device)
                 angle = angle + 2 * math.pi * phases
-            noise = (math.sqrt(2) * rms * angle.sin()).to(x.dtype)
-        return torch.cat((x, noise), dim=1)
+            return math.sqrt(2) * angle.sin()
+
+    @staticmethod
+    @torch.no_grad()
+    def _rms(x: Tensor) -> Tensor:
+        return (x.float().square().mean(dim=1, keepdim=True) + SILENCE).sqrt()

@@ -49,7 +49,7 @@ class Analysis(StreamingLayer):
         padding = n_fft - hop_length
         self.right_padding = 0 if causal else padding // 2
         self.left_padding = padding - self.right_padding
-        self.register_buffer("basis", _fixed(_analysis_basis, n_fft), persistent=False)
+        self.register_buffer("basis", fixed_table(lambda: _analysis_basis(n_fft)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Analyse a whole wave of whole hops."""
@@ -106,7 +106,7 @@ class Synthesis(StreamingLayer):
         self.hop_length = hop_length
         self.causal = causal
         self.left_trim = 0 if causal else hop_length - hop_length // 2
-        self.register_buffer("basis", _fixed(_synthesis_basis, hop_length), persistent=False)
+        self.register_buffer("basis", fixed_table(lambda: _synthesis_basis(hop_length)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Synthesise a whole signal."""
@@ -147,9 +147,9 @@ class Synthesis(StreamingLayer):
             return F.linear(pairs.transpose(1, 2), self.basis).flatten(1)[:, None]
 
 
-def _fixed(table: Callable[[int], NDArray[np.float64]], size: int) -> Tensor:
+def fixed_table(table: Callable[[], NDArray[np.float64]]) -> Tensor:
     """Return a table as float32; nothing where a model is built for its shapes alone."""
-    return torch.zeros(0) if shapes_alone() else torch.from_numpy(table(size)).float()
+    return torch.zeros(0) if shapes_alone() else torch.from_numpy(table()).float()
 
 
 def _analysis_basis(n_fft: int) -> NDArray[np.float64]:
