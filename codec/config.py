@@ -1,7 +1,8 @@
 """Every key a YAML run description may have: typed, documented, checked.
 
-The model's own keys are in `codec.config_model`; reading files, `base:` and command-line overrides
-live in `codec.config_files`.
+The model's own keys are in `codec.config_model`, the discriminators' in
+`codec.config_discriminators`; reading files, `base:` and command-line overrides live in
+`codec.config_files`.
 """
 
 import math
@@ -9,7 +10,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from codec.config_model import ConvNeXtConfig, ModelConfig, PositiveInt, Section
+from codec.config_discriminators import DiscriminatorsConfig
+from codec.config_model import ConvNeXtConfig, ModelConfig, Section
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 WindowLength = Annotated[int, Field(ge=16)]
@@ -65,27 +67,6 @@ class DataConfig(Section):
         if gain_db[0] > gain_db[1]:
             raise ValueError(f"lowest gain first, such as {sorted(gain_db)}")
         return gain_db
-
-
-class STFTDiscriminatorConfig(Section):
-    """Multi-scale complex STFT discriminator (Défossez et al. 2022)."""
-
-    n_ffts: list[WindowLength] = Field([1024, 2048, 512], min_length=1)
-    channels: int = Field(16, gt=0)
-
-
-class PeriodDiscriminatorConfig(Section):
-    """Multi-period discriminator (Kong et al. 2020)."""
-
-    periods: list[PositiveInt] = Field([2, 3, 5, 7, 11], min_length=1)
-    channels: int = Field(16, gt=0)
-
-
-class DiscriminatorsConfig(Section):
-    """Who tells real from decoded; null switches one off."""
-
-    stft: STFTDiscriminatorConfig | None = STFTDiscriminatorConfig()
-    period: PeriodDiscriminatorConfig | None = None
 
 
 class MelLossConfig(Section):
@@ -144,6 +125,14 @@ class AdversarialLossConfig(Section):
     discriminators know nothing yet."""
     every: int = Field(1, gt=0)
     """Discriminators learn at one step out of this many."""
+    generator_every: int = Field(1, gt=0)
+    """The generator meets them at one step out of this many. There the weights of both adversarial
+    losses count so many times, so that over the run they mean what they do at 1."""
+    seconds: float | None = Field(None, gt=0)
+    """Discriminators hear a random piece so long of every crop; none, or no less than a crop: all
+    of it."""
+    items: float = Field(1.0, gt=0, le=1)
+    """Discriminators hear this share of the batch's crops, at least one, drawn at every step."""
 
 
 class FeatureMatchingLossConfig(Section):
@@ -330,10 +319,9 @@ class Config(Section):
                 "losses.mel.weight and losses.waveform.weight are both 0; one must be positive"
             )
         adversarial = losses.adversarial.weight or losses.feature_matching.weight
-        judges = self.discriminators.stft or self.discriminators.period
-        if adversarial and not judges:
+        if adversarial and not self.discriminators.of_waves():
             raise ValueError(
-                "discriminators.stft and discriminators.period are both null, but "
+                "discriminators.stft, period, bands and frames are all null, but "
                 "losses.adversarial.weight or losses.feature_matching.weight is positive; "
                 "set both weights to 0 or keep a discriminator"
             )
@@ -348,18 +336,21 @@ class Config(Section):
                 f"data.segment_samples {self.data.segment_samples} are {seconds:g} s, but Whisper "
                 "takes 0.025 to 30 s; change it or set losses.whisper.weight to 0"
             )
-        longest = max([*losses.mel.n_ffts, *(judges_n_ffts(self.discriminators))])
+        longest = max([*losses.mel.n_ffts, *self.discriminators.n_ffts()])
         if self.data.segment_samples < longest:
             raise ValueError(
                 f"data.segment_samples {self.data.segment_samples} is shorter than the longest "
                 f"n_fft {longest}; {math.ceil(longest / self.model.hop_length)} hops or more "
                 f"({math.ceil(longest / self.model.hop_length) * self.model.hop_length}) would do"
             )
-
-
-def judges_n_ffts(discriminators: DiscriminatorsConfig) -> list[int]:
-    """Window lengths of the STFT discriminators, in samples."""
-    return discriminators.stft.n_ffts if discriminators.stft else []
+        longest = max(self.discriminators.n_ffts(), default=0)
+        piece = losses.adversarial.seconds
+        if piece is not None and round(piece * self.model.sample_rate) < longest:
+            raise ValueError(
+                f"losses.adversarial.seconds {piece:g} is shorter than the discriminators' longest "
+                f"n_fft {longest}; {math.ceil(1000 * longest / self.model.sample_rate) / 1000:g} "
+                "or more would do"
+            )
 
 
 def json_schema() -> dict[str, Any]:

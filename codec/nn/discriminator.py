@@ -6,7 +6,7 @@ generator's and feature matching.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,7 @@ class DiscriminatorOutput:
     features: list[list[Tensor]]
 
 
-class _LayerStack(nn.Module):
+class LayerStack(nn.Module):
     """Convolutions with LeakyReLU between them, whose activations are the features."""
 
     def __init__(self, layers: Iterable[nn.Module], logits: nn.Module, slope: float) -> None:
@@ -39,6 +39,7 @@ class _LayerStack(nn.Module):
         self.slope = slope
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Logits of `x`, shaped as the layers take it, and the activations of each layer."""
         features = []
         for layer in self.layers:
             # In place: neither the convolution nor LeakyReLU needs the value before it.
@@ -47,32 +48,44 @@ class _LayerStack(nn.Module):
         return self.logits(x), features
 
 
-def _convolution(
+def convolution(
     in_channels: int,
     out_channels: int,
-    kernel_size: tuple[int, int],
+    kernel_size: tuple[int, ...],
     *,
-    stride: tuple[int, int] = (1, 1),
-    dilation: tuple[int, int] = (1, 1),
+    stride: tuple[int, ...] | None = None,
+    dilation: tuple[int, ...] | None = None,
+    groups: int = 1,
 ) -> nn.Module:
-    """Weight-normed Conv2d padded on both sides: ceil(size / stride) for odd kernels.
+    """Weight-normed Conv1d or Conv2d padded on both sides: ceil(size / stride) for odd kernels.
 
     Initialised by He et al. (2015). The default of torch takes five sixths of the signal's energy
     away in each layer, so that after five the logits are those of the biases, and learning to
     tell speech from noise takes several times more steps.
+
+    Args:
+        in_channels: of the input.
+        out_channels: of the output.
+        kernel_size: one number for each dimension, which decide between Conv1d and Conv2d.
+        stride: likewise; 1 if None.
+        dilation: likewise.
+        groups: of channels that do not see one another.
     """
-    padding = tuple((k - 1) // 2 * d for k, d in zip(kernel_size, dilation, strict=True))
-    convolution = nn.Conv2d(
+    ones = (1,) * len(kernel_size)
+    dilation = dilation or ones
+    kind: Any = nn.Conv1d if len(kernel_size) == 1 else nn.Conv2d
+    layer = kind(
         in_channels,
         out_channels,
         kernel_size,
-        stride=stride,
-        padding=cast(tuple[int, int], padding),
+        stride=stride or ones,
+        padding=tuple((k - 1) // 2 * d for k, d in zip(kernel_size, dilation, strict=True)),
         dilation=dilation,
+        groups=groups,
     )
-    nn.init.kaiming_normal_(convolution.weight, nonlinearity="leaky_relu", a=0.2)
-    nn.init.zeros_(cast(Tensor, convolution.bias))
-    return weight_norm(convolution)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="leaky_relu", a=0.2)
+    nn.init.zeros_(layer.bias)
+    return weight_norm(layer)
 
 
 class STFTDiscriminator(nn.Module):
@@ -100,15 +113,13 @@ class STFTDiscriminator(nn.Module):
         whole = channels % 16 == 0
         self.memory_format = torch.channels_last if whole else torch.contiguous_format
         widths = [min(channels * growth**i, max_channels) for i in range(4)]
-        layers = [_convolution(2, widths[0], (3, 9))]
+        layers = [convolution(2, widths[0], (3, 9))]
         for i, dilation in enumerate((1, 2, 4)):
             layers.append(
-                _convolution(
-                    widths[i], widths[i + 1], (3, 9), stride=(1, 2), dilation=(dilation, 1)
-                )
+                convolution(widths[i], widths[i + 1], (3, 9), stride=(1, 2), dilation=(dilation, 1))
             )
-        layers.append(_convolution(widths[3], widths[3], (3, 3)))
-        self.stack = _LayerStack(layers, _convolution(widths[3], 1, (3, 3)), slope=0.2)
+        layers.append(convolution(widths[3], widths[3], (3, 3)))
+        self.stack = LayerStack(layers, convolution(widths[3], 1, (3, 3)), slope=0.2)
 
     def forward(self, wave: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Judge `wave` (batch, 1, samples).
@@ -140,10 +151,10 @@ class PeriodDiscriminator(nn.Module):
         widths = [1, channels, 4 * channels, 16 * channels, 32 * channels, 32 * channels]
         strides = (3, 3, 3, 3, 1)
         layers = [
-            _convolution(widths[i], widths[i + 1], (5, 1), stride=(stride, 1))
+            convolution(widths[i], widths[i + 1], (5, 1), stride=(stride, 1))
             for i, stride in enumerate(strides)
         ]
-        self.stack = _LayerStack(layers, _convolution(widths[-1], 1, (3, 1)), slope=0.1)
+        self.stack = LayerStack(layers, convolution(widths[-1], 1, (3, 1)), slope=0.1)
 
     def forward(self, wave: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Judge `wave` (batch, 1, samples), padded by zeros to whole periods.

@@ -72,7 +72,8 @@ class Learner:
             else None
         )
         self.average = WeightAverage(self.model, decay=config.training.ema_decay)
-        # Draws quantizer dropout and k-means seeds: another stream in every process.
+        # Draws quantizer dropout, k-means seeds and the pieces that discriminators hear: another
+        # stream in every process.
         self.generator = torch.Generator().manual_seed(
             config.seed * 1_000_003 + accelerator.process_index
         )
@@ -98,7 +99,8 @@ class Learner:
         real = fake = None
         if self.objective.plays(step):
             real, fake = self._judge(step, wave, decoded[: len(wave)])
-            losses |= self.objective.generator_losses(real, fake)
+            if self.objective.meets(step):
+                losses |= self.objective.generator_losses(real, fake)
         gradient, balance = self.objective.balancer.gradient(
             {name: loss.total for name, loss in losses.items()}, decoded
         )
@@ -237,6 +239,7 @@ class Learner:
     ) -> tuple[DiscriminatorOutput, DiscriminatorOutput]:
         """One pass over each batch, which serves both players and feature matching."""
         assert self.discriminators is not None
+        wave, decoded = self.objective.heard(wave, decoded, self.generator)
         with self.accelerator.autocast():
             with torch.set_grad_enabled(self.objective.learns(step)):
                 real = self.discriminators(wave)

@@ -18,6 +18,9 @@ from codec.nn.discriminator import (
     MultiPeriodDiscriminator,
     MultiScaleSTFTDiscriminator,
 )
+from codec.nn.light_discriminators import BandsDiscriminator, FramesDiscriminator
+from codec.nn.parameter_discriminator import ParameterDiscriminator
+from codec.training.pieces import random_piece
 
 WaveLoss = Callable[[Tensor, Tensor], LossValue]
 
@@ -41,7 +44,11 @@ class Objective:
         self._game = AdversarialLoss(losses.adversarial.kind)
         self.start_step = losses.adversarial.start_step
         self._ramp_steps = losses.adversarial.ramp_steps
-        self.every = losses.adversarial.every
+        self._learn_every = losses.adversarial.every
+        self._meet_every = losses.adversarial.generator_every
+        seconds = losses.adversarial.seconds
+        self._piece = None if seconds is None else round(seconds * config.model.sample_rate)
+        self._items = losses.adversarial.items
         wanted = losses.adversarial.weight > 0 or losses.feature_matching.weight > 0
         self.discriminators = build_discriminators(config).to(device) if wanted else None
         self.balancer = build_balancer(config)
@@ -51,7 +58,8 @@ class Objective:
         for loss in self._wave_losses.values():
             if isinstance(loss, MultiScaleMelLoss | LogSpectrumLoss):
                 loss.turn = step
-        share = _share(step, self.start_step, self._ramp_steps)
+        # Met rarely, the losses count the more (Karras et al. 2020, "lazy regularization").
+        share = _share(step, self.start_step, self._ramp_steps) * self._meet_every
         if share > 0:
             self.balancer.weights["adversarial"] = share * self._adversarial_weight
             self.balancer.weights["feature_matching"] = share * self._matching_weight
@@ -61,12 +69,28 @@ class Objective:
             self.balancer.weights["disturbance"] = share * self._disturbance.weight
 
     def plays(self, step: int) -> bool:
-        """Whether the discriminators take part at this step."""
-        return self.discriminators is not None and step >= self.start_step
+        """Whether the discriminators take part at this step: they learn, or meet the generator."""
+        return self.learns(step) or self.meets(step)
 
     def learns(self, step: int) -> bool:
         """Whether the discriminators learn at this step."""
-        return self.plays(step) and (step - self.start_step) % self.every == 0
+        return self._is_due(step, self._learn_every)
+
+    def meets(self, step: int) -> bool:
+        """Whether the generator plays against the discriminators at this step."""
+        return self._is_due(step, self._meet_every)
+
+    def _is_due(self, step: int, every: int) -> bool:
+        begun = step - self.start_step
+        return self.discriminators is not None and begun >= 0 and begun % every == 0
+
+    def heard(
+        self, wave: Tensor, decoded: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """What the discriminators hear of both, (batch, 1, samples) each: see `random_piece`."""
+        return random_piece(
+            wave, decoded, samples=self._piece, share=self._items, generator=generator
+        )
 
     def wave_losses(self, decoded: Tensor, wave: Tensor) -> dict[str, LossValue]:
         """Losses that need no discriminator, by name.
@@ -104,17 +128,33 @@ def _share(step: int, start_step: int, ramp_steps: int) -> float:
 
 
 def build_discriminators(config: Config) -> Discriminators:
-    """The discriminators that the config names, freshly initialised."""
+    """The discriminators of waves that the config names, freshly initialised."""
+    judges = config.discriminators
     chosen: list[nn.Module] = []
-    if stft := config.discriminators.stft:
+    if stft := judges.stft:
         chosen.append(
             MultiScaleSTFTDiscriminator(n_ffts=tuple(stft.n_ffts), channels=stft.channels)
         )
-    if period := config.discriminators.period:
+    if period := judges.period:
         chosen.append(
             MultiPeriodDiscriminator(periods=tuple(period.periods), channels=period.channels)
         )
+    if bands := judges.bands:
+        chosen += [
+            BandsDiscriminator(n_fft=n_fft, channels=bands.channels) for n_fft in bands.n_ffts
+        ]
+    if frames := judges.frames:
+        chosen += [
+            FramesDiscriminator(n_fft=n_fft, channels=frames.channels, groups=frames.groups)
+            for n_fft in frames.n_ffts
+        ]
     return Discriminators(chosen)
+
+
+def build_parameter_discriminator(config: Config) -> ParameterDiscriminator | None:
+    """The discriminator of parameters that the config names, freshly initialised; None: none."""
+    judge = config.discriminators.parameters
+    return None if judge is None else ParameterDiscriminator(channels=judge.channels)
 
 
 def build_balancer(config: Config) -> Balancer:

@@ -67,7 +67,19 @@ def test_saved_config_reads_back_equal(tmp_path):
         ("model.quantizer.codebook_size=1000", ["codebook_size", "1000", "1024"]),
         ("model.default_kbps=2.2", ["default_kbps", "2.2", "0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4"]),
         ("validation.kbps=[3, 5]", ["validation.kbps", "5", "0.5, 1, 1.5"]),
-        ("discriminators.stft=null", ["discriminators.stft", "losses.adversarial.weight"]),
+        (
+            "discriminators.stft=null",
+            ["discriminators.stft", "bands", "frames", "losses.adversarial.weight"],
+        ),
+        (
+            "discriminators={stft: null, parameters: {channels: 8}}",
+            ["discriminators.stft", "all null", "losses.adversarial.weight"],
+        ),
+        ("discriminators.bands={n_ffts: [514]}", ["bands.n_ffts.0", "514", "multiple of 4"]),
+        ("discriminators.frames={channels: 30}", ["frames", "30", "4 groups", "32 would"]),
+        ("losses.adversarial.seconds=0.1", ["adversarial.seconds", "2048", "0.128"]),
+        ("losses.adversarial.items=0", ["adversarial.items", "0", "greater than 0"]),
+        ("losses.adversarial.generator_every=0", ["adversarial.generator_every", "greater"]),
         ("losses.mel.n_ffts=[]", ["losses.mel.n_ffts", "at least 1"]),
         ("data.gain_db=[3, -3]", ["data.gain_db", "[3, -3]", "[-3"]),
         ("model.strides=[0, 320]", ["model.strides.0", "0", "greater than 0"]),
@@ -105,6 +117,13 @@ def test_mistakes_are_named_in_one_line_with_what_would_do(tmp_path, override, t
     assert "\n" not in message
     for words in told:
         assert words in message
+
+
+@pytest.mark.parametrize("judge", ["period", "bands", "frames"])
+def test_any_discriminator_of_waves_will_do(tmp_path, judge):
+    path = write(tmp_path, "a.yaml", f"discriminators: {{stft: null, {judge}: {{}}}}\n")
+    discriminators = load_config(path).discriminators
+    assert discriminators.of_waves() == [getattr(discriminators, judge)]
 
 
 @pytest.mark.parametrize(

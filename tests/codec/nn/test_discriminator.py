@@ -14,6 +14,7 @@ from codec.nn.discriminator import (
     MultiScaleSTFTDiscriminator,
     STFTDiscriminator,
 )
+from codec.nn.light_discriminators import BandsDiscriminator, FramesDiscriminator
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +35,14 @@ def periods() -> Discriminators:
     return MultiPeriodDiscriminator(periods=(2, 3), channels=2)
 
 
+def bands() -> Discriminators:
+    return Discriminators(BandsDiscriminator(n_fft=n_fft, channels=4) for n_fft in (256, 64))
+
+
+def frames() -> Discriminators:
+    return Discriminators(FramesDiscriminator(n_fft=n_fft, channels=16) for n_fft in (256, 64))
+
+
 def joined() -> Discriminators:
     return Discriminators([scales(), periods()])
 
@@ -43,6 +52,8 @@ KINDS: dict[str, Make] = {
     "one scale": one_scale,
     "scales": scales,
     "periods": periods,
+    "bands": bands,
+    "frames": frames,
     "joined": joined,
 }
 every_kind = pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
@@ -78,6 +89,10 @@ def noise(batch: int, samples: int, generator: torch.Generator) -> Tensor:
         ("one scale", "hinge"),
         ("scales", "least_squares"),
         ("periods", "hinge"),
+        ("bands", "hinge"),
+        ("bands", "least_squares"),
+        ("frames", "hinge"),
+        ("frames", "least_squares"),
         ("joined", "least_squares"),
     ],
 )
@@ -148,10 +163,11 @@ def test_gradient_reaches_the_wave_and_every_parameter(make: Make) -> None:
 
 
 @every_kind
-def test_every_discriminator_gives_logits_and_five_features(make: Make) -> None:
+def test_every_discriminator_gives_logits_and_its_layers_features(make: Make) -> None:
     said = make()(torch.randn(2, 1, 1000))
+    layers = 4 if make in (bands, frames) else 5
     assert [logits.shape[:2] for logits in said.logits] == [(2, 1)] * len(said.logits)
-    assert [len(features) for features in said.features] == [5] * len(said.logits)
+    assert [len(features) for features in said.features] == [layers] * len(said.logits)
 
 
 def test_features_are_what_the_next_layer_saw() -> None:
@@ -194,7 +210,7 @@ def test_joining_keeps_the_order() -> None:
 
 
 @settings(deadline=None, max_examples=15)
-@given(samples=st.integers(1, 600), name=st.sampled_from(["scales", "periods"]))
+@given(samples=st.integers(1, 600), name=st.sampled_from(["scales", "periods", "bands", "frames"]))
 def test_any_length_will_do(samples: int, name: str) -> None:
     said = KINDS[name]()(torch.randn(1, 1, samples))
     assert all(logits.numel() and logits.isfinite().all() for logits in said.logits)

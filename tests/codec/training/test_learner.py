@@ -115,6 +115,44 @@ def test_discriminators_learn_at_one_step_of_every(tiny):
     assert learnt == [True, False, False, True, False, False]
 
 
+def test_the_generator_meets_them_at_one_step_of_every_and_then_counts_them_the_more(tiny):
+    game = {"start_step": 1, "every": 2, "generator_every": 3, "ramp_steps": 0, "weight": 0.5}
+    learner = learner_of(tiny(losses={"adversarial": game}, balancer={"kind": "none"}))
+    met, learnt = [], []
+    for step in range(8):
+        scalars = learner.step(step, batch(step)).scalars
+        met.append("loss/adversarial" in scalars)
+        learnt.append("loss/discriminator" in scalars)
+        if met[-1]:
+            weights = [
+                float(scalars[f"balanced/{n}"] / scalars[f"loss/{n}"])
+                for n in ("adversarial", "feature_matching")
+            ]
+            assert weights == pytest.approx([3 * 0.5, 3 * 2.0])
+    assert met == [False, True, False, False, True, False, False, True]
+    assert learnt == [False, True, False, True, False, True, False, True]
+
+
+def test_discriminators_hear_the_same_piece_of_real_and_decoded(tiny):
+    game = {"start_step": 0, "seconds": 0.02, "items": 0.5}
+    learner = learner_of(tiny(losses={"adversarial": game}))
+    seen, made = [], []
+    learner.discriminators.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    learner.model.decoder.register_forward_hook(lambda _m, _i, out: made.append(out.detach()))
+    wave = batch()
+    learner.step(0, wave)
+    real, fake = seen
+    assert real.shape == fake.shape == (1, 1, 320)
+    places = [
+        (item, start)
+        for item in range(len(wave))
+        for start in range(800 - 320 + 1)
+        if torch.equal(wave[item, 0, start : start + 320], real[0, 0])
+    ]
+    ((item, start),) = places
+    assert torch.equal(made[0][item, 0, start : start + 320], fake[0, 0])
+
+
 def test_discriminators_see_real_and_decoded_once_a_step(tiny):
     learner = learner_of(tiny(losses={"adversarial": {"start_step": 0}}))
     seen = []

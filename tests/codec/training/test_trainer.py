@@ -57,6 +57,18 @@ VARIANTS = {
     "gradient-codebooks": {"codebooks": {"learning": "gradient"}},
     "ema-balancer": {"balancer": {"kind": "ema"}},
     "two-stages": {"training": {"freeze_step": 7}},
+    "pieces": {
+        "discriminators": {
+            "stft": None,
+            "bands": {"n_ffts": [64], "channels": 2},
+            "frames": {"n_ffts": [64], "channels": 8},
+        },
+        "losses": {
+            "mel": {"n_ffts": [64, 256]},
+            "adversarial": {"start_step": 1, "every": 2, "seconds": 0.02, "items": 0.5}
+            | {"generator_every": 3},
+        },
+    },
     "noise": {
         "model": {
             "decoder": {"kind": "convnext", "channels": [4, 6], "blocks": [1, 1]}
