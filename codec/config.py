@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from codec.config_discriminators import DiscriminatorsConfig
-from codec.config_model import ConvNeXtConfig, ModelConfig, Section
+from codec.config_model import ConvNeXtConfig, ModelConfig, Section, VoiceDecoderConfig
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 WindowLength = Annotated[int, Field(ge=16)]
@@ -152,6 +152,26 @@ class WhisperLossConfig(Section):
     """Blocks whose outputs are compared; none: the middle and the last."""
 
 
+class ParametersLossConfig(Section):
+    """Distance of a voice's controls from what analysis found: see `codec.nn.parameters`."""
+
+    weight: float = Field(0.0, ge=0)
+    """Of all of it, beside losses on the wave. More than 0: training audio is analysed first."""
+    difference: float = Field(0.7, ge=0)
+    """Of what the envelope changes from frame to frame, beside the envelope itself."""
+    aperiodicity: float = Field(0.3, ge=0)
+    voicing: float = Field(0.5, ge=0)
+    f0: float = Field(0.4, ge=0)
+    adversarial: float = Field(1.0, ge=0)
+    """The part that the discriminator of the envelope (`discriminators.parameters`) has in the
+    envelope's gradient, where regression has 1."""
+    feature_matching: float = Field(1.0, ge=0)
+    """Likewise of its features."""
+    kind: Literal["hinge", "least_squares"] = "hinge"
+    start_step: int = Field(0, ge=0)
+    """Regression alone before this step."""
+
+
 class CommitmentLossConfig(Section):
     """Pulls the encoder's output to the codes it was given."""
 
@@ -174,6 +194,7 @@ class LossesConfig(Section):
     adversarial: AdversarialLossConfig = AdversarialLossConfig()
     feature_matching: FeatureMatchingLossConfig = FeatureMatchingLossConfig()
     whisper: WhisperLossConfig = WhisperLossConfig()
+    parameters: ParametersLossConfig = ParametersLossConfig()
     commitment: CommitmentLossConfig = CommitmentLossConfig()
     codebook: CodebookLossConfig = CodebookLossConfig()
 
@@ -314,9 +335,15 @@ class Config(Section):
                 "and be compared: give the decoder noise (model.decoder.kind: convnext, "
                 "noise_channels: 32) and losses.spectrum.weight more than 0, or leave takes out"
             )
-        if not (losses.mel.weight or losses.waveform.weight):
+        if losses.parameters.weight and not isinstance(decoder, VoiceDecoderConfig):
             raise ValueError(
-                "losses.mel.weight and losses.waveform.weight are both 0; one must be positive"
+                "losses.parameters needs a decoder that has them: set model.decoder.kind: voice, "
+                "or losses.parameters.weight to 0"
+            )
+        if not (losses.mel.weight or losses.waveform.weight or losses.parameters.weight):
+            raise ValueError(
+                "losses.mel.weight, losses.waveform.weight and losses.parameters.weight are all 0; "
+                "one must be positive"
             )
         adversarial = losses.adversarial.weight or losses.feature_matching.weight
         if adversarial and not self.discriminators.of_waves():

@@ -47,15 +47,11 @@ class Autoencoder(nn.Module):
 
         `generator` draws the quantizer's dropout, which is the same for all takes.
         """
-        latent = self.encoder(wave)
-        quantized = self.quantizer(latent, generator=generator)
-        return AutoencoderOutput(self._takes(quantized.quantized, takes, wave), quantized)
+        quantized = self.quantizer(self.encoder(wave), generator=generator)
+        return AutoencoderOutput(self.decode(quantized.quantized, wave, takes=takes), quantized)
 
-    def forward_unquantized(self, wave: Tensor, *, takes: int = 1) -> AutoencoderOutput:
-        """Passes (batch, 1, samples) from encoder to decoder; the quantizer learns nothing."""
-        return AutoencoderOutput(self._takes(self.encoder(wave), takes, wave), None)
-
-    def _takes(self, latent: Tensor, takes: int, wave: Tensor) -> Tensor:
+    def decode(self, latent: Tensor, wave: Tensor, *, takes: int = 1) -> Tensor:
+        """Decodes a latent `takes` times, (takes * batch, 1, samples), as long as the wave."""
         return self.decoder(latent.repeat(takes, 1, 1))[..., : wave.shape[-1]]
 
     @property

@@ -240,7 +240,11 @@ class VoiceDecoder(WaveDecoder):
         """Decode a whole latent."""
         if x.shape[-1] == 0:
             return x.new_zeros(x.shape[0], 1, 0)
-        return self.synthesis(self.controls(x))[..., self.lookahead * self.hop_length :]
+        return self.wave(self.controls(x))
+
+    def wave(self, controls: Tensor) -> Tensor:
+        """The wave of what `controls` gave, (batch, 1, frames * hop_length)."""
+        return self.synthesis(controls)[..., self.lookahead * self.hop_length :]
 
     def input_span(self, first: int, last: int) -> tuple[int, int]:
         """Frames that the controls of samples depend on; for their phase, see `memory`."""

@@ -11,13 +11,16 @@ from torch import Tensor, nn
 from codec.building import build_autoencoder, inference_tensors
 from codec.codec import Codec
 from codec.config import Config
+from codec.data.batches import Batch
 from codec.nn.discriminator import DiscriminatorOutput
 from codec.nn.quantizer import QuantizerOutput
+from codec.nn.voice_halves import VoiceDecoder
 from codec.training.averaging import WeightAverage
 from codec.training.initial import load_weights
 from codec.training.objective import Objective
 from codec.training.processes import average_gradients, begin_alike
 from codec.training.schedule import learning_rate_factor
+from codec.training.voice import VoiceObjective
 
 
 @dataclass
@@ -60,7 +63,15 @@ class Learner:
         if initial_model is not None:
             load_weights(self.model, initial_model, config.model)
         self.objective = Objective(config, device)
-        self.discriminators = self.objective.discriminators
+        decoder = self.model.decoder
+        self.voice = (
+            VoiceObjective(config, decoder, device)
+            if isinstance(decoder, VoiceDecoder) and config.losses.parameters.weight > 0
+            else None
+        )
+        judges = [self.objective.discriminators, self.voice and self.voice.discriminator]
+        playing = [judge for judge in judges if judge is not None]
+        self.discriminators = nn.ModuleList(playing) if playing else None
         begin_alike(self.model)
         if self.discriminators is not None:
             begin_alike(self.discriminators)
@@ -78,22 +89,60 @@ class Learner:
             config.seed * 1_000_003 + accelerator.process_index
         )
 
-    def step(self, step: int, wave: Tensor) -> StepReport:
+    def step(self, step: int, batch: Batch) -> StepReport:
         """Learns from one batch.
 
         Args:
             step: 0 for the first of the run; decides learning rates, stages and revivals.
-            wave: (batch, 1, samples) float32 in [-1, 1].
+            batch: waves in [-1, 1], and parameters where there is a loss on them.
         """
         self._begin_step(step)
         report = StepReport()
-        takes = self.config.losses.spectrum.takes
         with self.accelerator.autocast():
-            if step < self.config.codebooks.start_step:
-                output = self.model.forward_unquantized(wave, takes=takes)
-            else:
-                output = self.model(wave, self.generator, takes=takes)
-        decoded = output.decoded.float()
+            latent, quantizer = self._latent(step, batch.wave)
+        if self.voice is None:
+            takes = self.config.losses.spectrum.takes
+            with self.accelerator.autocast():
+                output = self.model.decode(latent, batch.wave, takes=takes).float()
+            gradient = self._judge_waves(step, output, batch.wave, report)
+        else:
+            output, gradient = self._judge_controls(self.voice, step, latent, batch, report)
+        self._backward(output, gradient, quantizer, report)
+        self._update(report)
+        return report
+
+    def _latent(self, step: int, wave: Tensor) -> tuple[Tensor, QuantizerOutput | None]:
+        """What the decoder hears: the latent itself at first, then what codes say of it."""
+        latent = self.model.encoder(wave)
+        if step < self.config.codebooks.start_step:
+            return latent, None
+        quantized = self.model.quantizer(latent, generator=self.generator)
+        return quantized.quantized, quantized
+
+    def _judge_controls(
+        self, voice: VoiceObjective, step: int, latent: Tensor, batch: Batch, report: StepReport
+    ) -> tuple[Tensor, Tensor]:
+        """Controls of the latent, and their gradient by parameters and by the wave they make."""
+        assert isinstance(self.model.decoder, VoiceDecoder) and batch.parameters is not None
+        with self.accelerator.autocast():
+            controls = self.model.decoder.controls(latent)
+        controls = controls.float()
+        judged = voice.judge(step, controls, batch.parameters)
+        report.scalars |= judged.scalars
+        gradient = judged.gradient
+        if judged.skipped:
+            gradient = torch.full_like(gradient, math.nan)
+        if self.objective.hears(step):
+            leaf = controls.detach().requires_grad_()
+            decoded = self.model.decoder.wave(leaf)
+            of_wave = self._judge_waves(step, decoded, batch.wave, report)
+            gradient = gradient + torch.autograd.grad(decoded, leaf, of_wave)[0]
+        return controls, gradient
+
+    def _judge_waves(
+        self, step: int, decoded: Tensor, wave: Tensor, report: StepReport
+    ) -> Tensor:
+        """The gradient of decoded waves (takes * batch, 1, samples); discriminators learn."""
         with self.accelerator.autocast():  # of use to Whisper; spectra are float32 all the same
             losses = self.objective.wave_losses(decoded, wave)
         real = fake = None
@@ -108,18 +157,15 @@ class Learner:
             gradient.fill_(math.nan)  # averaged over processes, it makes all of them skip
         if real is not None and fake is not None and self.objective.learns(step):
             loss = self.objective.discriminator_loss(real, fake)
-            assert self.discriminators is not None
-            loss.total.backward(inputs=list(self.discriminators.parameters()))
+            assert self.objective.discriminators is not None
+            loss.total.backward(inputs=list(self.objective.discriminators.parameters()))
             losses["discriminator"] = loss
-        del real, fake
-        self._backward(decoded, gradient, output.quantizer, report)
-        self._update(report)
         for name, loss in losses.items():
             report.scalars[f"loss/{name}"] = loss.total.detach()
             report.scalars |= {f"loss_{name}/{part}": v for part, v in loss.parts.items()}
         report.scalars |= {f"balanced/{name}": v for name, v in balance.balanced.items()}
         report.scalars |= {f"share/{name}": v for name, v in balance.share.items()}
-        return report
+        return gradient
 
     def revival_is_due(self, step: int) -> bool:
         """Whether dead codes are to be revived after `step` completed steps."""
@@ -160,6 +206,7 @@ class Learner:
                 self.discriminator_optimizer.state_dict() if self.discriminator_optimizer else None
             ),
             "balancer": self.objective.balancer.state_dict(),
+            "voice": self.voice.balancer.state_dict() if self.voice else None,
             "average": self.average.state_dict(),
             "encoder_frozen": self.model.encoder_frozen,
         }
@@ -173,6 +220,8 @@ class Learner:
             self.discriminators.load_state_dict(state["discriminators"])
             self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
         self.objective.balancer.load_state_dict(state["balancer"])
+        if self.voice is not None and state["voice"] is not None:
+            self.voice.balancer.load_state_dict(state["voice"])
         self.average.load_state_dict(state["average"])
         if state["encoder_frozen"]:
             self.model.freeze_encoder()
@@ -212,7 +261,9 @@ class Learner:
         self.objective.begin_step(step)
         if training.freeze_step is not None and step >= training.freeze_step:
             self._freeze()
-        start = self.objective.start_step
+        starts = [self.objective.start_step] if self.objective.discriminators else []
+        starts += [self.voice.config.start_step] if self.voice and self.voice.discriminator else []
+        start = min(starts, default=0)
         for side, rate, begun in (
             (self.optimizer, optimizer.learning_rate, 0),
             (self.discriminator_optimizer, optimizer.discriminator_learning_rate, start),
@@ -238,12 +289,12 @@ class Learner:
         self, step: int, wave: Tensor, decoded: Tensor
     ) -> tuple[DiscriminatorOutput, DiscriminatorOutput]:
         """One pass over each batch, which serves both players and feature matching."""
-        assert self.discriminators is not None
+        assert self.objective.discriminators is not None
         wave, decoded = self.objective.heard(wave, decoded, self.generator)
         with self.accelerator.autocast():
             with torch.set_grad_enabled(self.objective.learns(step)):
-                real = self.discriminators(wave)
-            fake = self.discriminators(decoded)
+                real = self.objective.discriminators(wave)
+            fake = self.objective.discriminators(decoded)
         return real, fake
 
     def _backward(

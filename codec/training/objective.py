@@ -68,6 +68,11 @@ class Objective:
         if share > 0:
             self.balancer.weights["disturbance"] = share * self._disturbance.weight
 
+    def hears(self, step: int) -> bool:
+        """Whether any loss of decoded waves takes part at this step."""
+        resting = self._wave_losses.keys() <= self._resting
+        return not resting or self.plays(step)
+
     def plays(self, step: int) -> bool:
         """Whether the discriminators take part at this step: they learn, or meet the generator."""
         return self.learns(step) or self.meets(step)
