@@ -5,10 +5,19 @@ from typing import Annotated
 
 import typer
 
-from infer.options import Device, Model, ModelAndFolder, Split, Where, parse_rates, split_model
+from infer.options import (
+    Device,
+    Model,
+    ModelAndFolder,
+    Split,
+    Where,
+    parse_passes,
+    parse_rates,
+    split_model,
+)
 from infer.planning import check_target
 from infer.reporting import show
-from infer.scoring import CORES, Opus, Workers, opus_beside
+from infer.scoring import CORES, Metrics, Opus, Whisper, Workers, opus_beside, parse_metrics
 
 
 def evaluate(
@@ -18,6 +27,12 @@ def evaluate(
         str | None, typer.Option(metavar="KBPS,...", help="As 1.5,3; else the model's own.")
     ] = None,
     opus: Opus = None,
+    metrics: Metrics = None,
+    whisper: Whisper = None,
+    tandem: Annotated[
+        str | None,
+        typer.Option(metavar="TIMES,...", help="Encode and decode so often too, as 2,5."),
+    ] = None,
     split: Split = None,
     csv: Annotated[Path | None, typer.Option(help="Write the scores of every file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw quality over rate, as PNG.")] = None,
@@ -25,7 +40,7 @@ def evaluate(
     device: Where = Device.AUTO,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
-    """Score a model: PESQ, STOI, mel distance and buzz at each bitrate, perhaps beside Opus."""
+    """Score a model by judges of your choice at each bitrate, perhaps beside Opus."""
     model, (folder,) = split_model(paths, model, others=("FOLDER",))
     for target in (csv, plot):
         if target is not None:
@@ -36,17 +51,28 @@ def evaluate(
     rates = [codec.default_kbps] if bitrates is None else parse_rates(bitrates, "--bitrates")
     for rate in rates:
         codec.n_quantizers_for(rate)  # an impossible one is refused before the folder is read
+    names = parse_metrics(metrics, whisper)
+    passes = [] if tandem is None else parse_passes(tandem, "--tandem")
     from codec.data.manifest import load_entries
-    from codec.evaluation import report
+    from codec.evaluation.report import evaluate as score
+    from codec.evaluation.score_files import write_scores
 
     beside = opus_beside(opus, codec.sample_rate)
     entries = load_entries(folder, split=split)
-    evaluation = report.evaluate(
-        codec, entries, kbps=rates, beside=beside, workers=workers, progress=True
+    evaluation = score(
+        codec,
+        entries,
+        kbps=rates,
+        beside=beside,
+        tandem=passes,
+        metrics=names,
+        whisper=whisper,
+        workers=workers,
+        progress=True,
     )
     show(evaluation.table())
     if csv is not None:
-        evaluation.write_csv(csv)
+        write_scores(evaluation, csv)
     if plot is not None:
         evaluation.plot(plot)
 

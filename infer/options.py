@@ -130,6 +130,21 @@ def parse_rates(text: str, option: str) -> list[float]:
         ) from None
 
 
+def parse_passes(text: str, option: str) -> list[int]:
+    """Numbers of passes, lowest first and each once, from a list as 2,5.
+
+    Raises:
+        SottoError: it is none, or has fewer than 2 in it; the message names the option.
+    """
+    try:
+        passes = sorted({int(number) for number in text.split(",")})
+    except ValueError:
+        passes = []
+    if not passes or passes[0] < 2:
+        raise SottoError(f"{option} {text!r} is no list of whole numbers from 2 up, as 2,5")
+    return passes
+
+
 def check_rate(kbps: float | None, codebooks: int | None) -> None:
     """Refuses two rates.
 

@@ -18,6 +18,16 @@ Opus = Annotated[
     str | None,
     typer.Option(metavar="KBPS,...", help="Score Opus too, at these rates, as 6,8,12; '': not."),
 ]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,...", help="What to score by, as stoi,visqol; all: whatever is installed."
+    ),
+]
+Whisper = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help="Whisper checkpoint for the metric dwer: a name or a path."),
+]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that score.")]
 
 
@@ -32,6 +42,23 @@ def opus_beside(rates: str | None, sample_rate: int) -> "list[Contender]":
     from codec.evaluation.opus import OpusAtRates
 
     return [OpusAtRates(parse_rates(rates, "--opus"), sample_rate)]
+
+
+def parse_metrics(text: str | None, whisper: str | None) -> list[str]:
+    """What --metrics asks for; without it what needs no extra package, and dwer with --whisper.
+
+    Raises:
+        SottoError: there is no such metric, or what it needs is not there.
+    """
+    from codec.evaluation.judges import DEFAULT, Settings, chosen, installed
+
+    settings = Settings(whisper=whisper)
+    if text == "all":
+        return installed(settings)
+    names = list(DEFAULT) if text is None else [name.strip() for name in text.split(",")]
+    if text is None and whisper is not None:
+        names.append("dwer")
+    return [metric.name for metric in chosen(names, settings)]
 
 
 @contextmanager

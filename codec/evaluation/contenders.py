@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from codec.errors import SottoError
-from codec.evaluation.metrics import Wave
+from codec.evaluation.pairs import Wave
+
+MODEL_NAME = "Sotto"
+"""What a model is called; in tandem "Sotto ×2", for two passes."""
 
 
 class SpeechCodec(Protocol):
@@ -82,7 +85,7 @@ class ModelAtRates:
         SottoError: An impossible rate, or none.
     """
 
-    name = "Sotto"
+    name = MODEL_NAME
 
     def __init__(self, codec: SpeechCodec, kbps: Sequence[float]) -> None:
         self._codec = codec
@@ -103,3 +106,38 @@ class ModelAtRates:
             decoded = codec.decode(codes[:size], length=len(wave)).cpu().numpy()
             bits = size * codes.shape[-1] * codec.bits_per_code
             yield Decoding(codec.kbps(size), size, bits, decoded)
+
+
+class InTandem:
+    """A model that encodes and decodes what it decoded, as a call that is sent on does.
+
+    Args:
+        codec: The model.
+        kbps: Bit rates, each one the codec has.
+        passes: How often a recording is encoded and decoded in all.
+
+    Raises:
+        SottoError: An impossible rate, or fewer than two passes.
+    """
+
+    def __init__(self, codec: SpeechCodec, kbps: Sequence[float], passes: int) -> None:
+        if passes < 2:
+            raise SottoError(f"{passes} is no number of passes in tandem: 2 or more are")
+        self._codec = codec
+        self._first = ModelAtRates(codec, kbps)
+        self._passes = passes
+        self.name = f"{MODEL_NAME} ×{passes}"
+
+    @property
+    def kbps(self) -> list[float]:
+        """The rates, lowest first."""
+        return self._first.kbps
+
+    def decodings(self, wave: Wave) -> Iterator[Decoding]:
+        """See `Contender`; bits are those of one pass."""
+        for once in self._first.decodings(wave):
+            heard = once.wave
+            for _ in range(self._passes - 1):
+                codes = self._codec.encode(torch.from_numpy(heard), once.n_quantizers)
+                heard = self._codec.decode(codes, length=len(wave)).cpu().numpy()
+            yield Decoding(once.kbps, once.n_quantizers, once.bits, heard)

@@ -13,7 +13,7 @@ from av.codec.codec import UnknownCodecError
 
 from codec.errors import SottoError
 from codec.evaluation.contenders import Decoding
-from codec.evaluation.metrics import Wave
+from codec.evaluation.pairs import Wave
 from codec.resampling import resample
 
 _LIBRARY: Final = "libopus"

@@ -1,177 +1,26 @@
-"""Scores a codec on a folder of recordings: a table, a CSV and a rate-quality plot."""
+"""Scores a codec on a folder of recordings."""
 
-import csv
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
-from rich.table import Table
 
 from codec import audio
-from codec.atomic import replacing
 from codec.data.manifest import Entry
 from codec.errors import AudioError, DataError, SottoError
-from codec.evaluation.contenders import Contender, Decoding, ModelAtRates, SpeechCodec
-from codec.evaluation.figures import save_figure
-from codec.evaluation.metrics import METRICS, Interval, ScorePool, Scores, Wave, summary
-from codec.evaluation.rate_plot import Point, rate_figure
+from codec.evaluation.contenders import Contender, Decoding, InTandem, ModelAtRates, SpeechCodec
+from codec.evaluation.judges import DEFAULT, METRICS, Scores, Settings
+from codec.evaluation.pairs import Wave
+from codec.evaluation.pool import ScorePool
+from codec.evaluation.results import Evaluation, Original, Row, Skipped
 
 _BACKLOG_PER_WORKER = 4  # decoded recordings waiting for a scorer: what bounds memory
-HEADINGS = {
-    "pesq_nb": "PESQ-nb",
-    "pesq_wb": "PESQ-wb",
-    "stoi": "STOI",
-    "mel_distance": "mel (dB)",
-    "buzz": "buzz",
-}
-DECIMALS = {"pesq_nb": 2, "pesq_wb": 2, "stoi": 3, "mel_distance": 2, "buzz": 2}
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One recording at one rate of one codec.
-
-    Attributes:
-        file: Path of the recording.
-        seconds: Its length.
-        codec: "Sotto" or what was scored beside it.
-        n_quantizers: Codebooks used; none where the codec has no such thing.
-        kbps: The rate asked for.
-        real_kbps: Bits of the codes or packets over the recording's length, without what a file
-            adds around them. A last frame in part full makes it more than a model's `kbps`.
-        scores: What it scored.
-    """
-
-    file: str
-    seconds: float
-    codec: str
-    n_quantizers: int | None
-    kbps: float
-    real_kbps: float
-    scores: Scores
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A recording that was passed over, and why."""
-
-    file: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class RateSummary:
-    """All recordings at one rate of a codec: `intervals` has one `Interval` per metric name."""
-
-    codec: str
-    n_quantizers: int | None
-    kbps: float
-    real_kbps: float
-    n_files: int
-    intervals: dict[str, Interval]
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Scores of every recording at every rate, and what was passed over."""
-
-    rows: list[Row]
-    skipped: list[Skipped]
-
-    def summaries(self) -> list[RateSummary]:
-        """One entry a codec and rate: codecs in the order of the rows, the lowest rate first."""
-        codecs = dict.fromkeys(row.codec for row in self.rows)
-        return [
-            self._summary([row for row in self.rows if (row.codec, row.kbps) == (codec, kbps)])
-            for codec in codecs
-            for kbps in sorted({row.kbps for row in self.rows if row.codec == codec})
-        ]
-
-    def _summary(self, rows: Sequence[Row]) -> RateSummary:
-        intervals = {name: summary(getattr(row.scores, name) for row in rows) for name in METRICS}
-        real = sum(row.real_kbps * row.seconds for row in rows) / sum(row.seconds for row in rows)
-        first = rows[0]
-        return RateSummary(first.codec, first.n_quantizers, first.kbps, real, len(rows), intervals)
-
-    def table(self) -> Table:
-        """Mean ± half of the 95 % interval at each real rate; below, how many are undefined."""
-        rates = self.summaries()
-        n_files = max((rate.n_files for rate in rates), default=0)
-        title = f"Mean over {n_files} files ± half of the 95 % interval"
-        table = Table(title=title, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-        table.add_column("codec")
-        for heading in ("kbps", "books", *HEADINGS.values()):
-            table.add_column(heading, justify="right")
-        for rate in rates:
-            table.add_row(
-                rate.codec,
-                f"{rate.real_kbps:.2f}",
-                "–" if rate.n_quantizers is None else str(rate.n_quantizers),
-                *(_cell(rate.intervals[name], DECIMALS[name]) for name in METRICS),
-            )
-        if self.skipped:
-            reasons = Counter(item.reason for item in self.skipped)
-            listed = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(3))
-            table.caption = f"{len(self.skipped)} files passed over: {listed}"
-        return table
-
-    def write_csv(self, path: Path) -> None:
-        """Writes a line a file and rate to `path`, and one a rate to `STEM-summary.csv` by it.
-
-        Undefined scores are `nan`. Neither file is ever seen half-written.
-
-        Raises:
-            SottoError: The folder cannot be made or written to.
-        """
-        path = Path(path)
-        per_file = [
-            (
-                *(row.file, row.seconds, row.codec, row.n_quantizers, row.kbps, row.real_kbps),
-                *astuple(row.scores),
-            )
-            for row in self.rows
-        ]
-        heading = ("file", "seconds", "codec", "n_quantizers", "kbps", "real_kbps", *METRICS)
-        _write_rows(path, [heading, *per_file])
-        ends = [f"{name}_{end}" for name in METRICS for end in ("mean", "low", "high", "undefined")]
-        per_rate: list[tuple[object, ...]] = [
-            ("codec", "n_quantizers", "kbps", "real_kbps", "files", *ends),
-        ]
-        for rate in self.summaries():
-            values = [
-                value
-                for interval in rate.intervals.values()
-                for value in (interval.mean, interval.low, interval.high, interval.undefined)
-            ]
-            per_rate.append(
-                (
-                    *(rate.codec, rate.n_quantizers, rate.kbps, rate.real_kbps, rate.n_files),
-                    *values,
-                ),
-            )
-        _write_rows(path.with_name(f"{path.stem}-summary{path.suffix}"), per_rate)
-
-    def plot(self, path: Path) -> None:
-        """Draws each metric over the real bit rate, with 95 % intervals, as a PNG.
-
-        Raises:
-            SottoError: The file cannot be written.
-        """
-        curves: dict[str, list[Point]] = {}
-        rates = self.summaries()
-        for rate in rates:
-            curves.setdefault(rate.codec, []).append(Point(rate.real_kbps, rate.intervals))
-        figure = rate_figure(curves, max((rate.n_files for rate in rates), default=0))
-        save_figure(figure, Path(path))
 
 
 def evaluate(
@@ -180,6 +29,9 @@ def evaluate(
     *,
     kbps: Sequence[float],
     beside: Sequence[Contender] = (),
+    tandem: Sequence[int] = (),
+    metrics: Iterable[str] = DEFAULT,
+    whisper: str | None = None,
     workers: int = 1,
     progress: bool = False,
 ) -> Evaluation:
@@ -191,44 +43,88 @@ def evaluate(
             ones and those shorter than a frame are passed over.
         kbps: Bit rates, each one the codec has.
         beside: Other codecs to score on the same recordings.
+        tandem: Numbers of times to encode and decode what was decoded, beside once.
+        metrics: Names of what to score by.
+        whisper: Name or path of a Whisper checkpoint, for the metric that transcribes.
         workers: Processes that score; 0 or 1 scores in this one.
         progress: Show on stderr how far the model and the scorers are.
 
     Raises:
-        SottoError: An impossible rate, no usable file, or a codec that gives NaN.
+        SottoError: An impossible rate, a metric that cannot be had, no usable file, or a codec
+            that gives NaN.
     """
-    contenders: list[Contender] = [ModelAtRates(codec, kbps), *beside]
-    n_rates = sum(len(contender.kbps) for contender in contenders)
-    rows: list[Row] = []
-    skipped: list[Skipped] = []
-    waiting: deque[tuple[Callable[[Scores], Row], Future[Scores]]] = deque()
-    with ScorePool(workers) as pool, _Bars(len(files), n_rates, shown=progress) as bars:
-
-        def collect(leave: int) -> None:
-            while len(waiting) > leave:
-                row, future = waiting.popleft()
-                rows.append(row(pool.result(future)))
-                bars.scored()
-
-        for entry in files:
-            path = Path(entry.path)
-            try:
-                original = read_recording(path, codec.sample_rate)
-                if len(original) < codec.hop_length:
-                    raise AudioError("shorter than a frame of the codec")
-            except (AudioError, OSError) as error:
-                skipped.append(Skipped(str(path), _reason(error, path)))
-                bars.passed_over()
-                continue
-            for row, decoded in _decoded(contenders, path, original, codec.sample_rate):
-                waiting.append((row, pool.submit(original, decoded, codec.sample_rate)))
-                collect(leave=max(1, workers) * _BACKLOG_PER_WORKER)
-            bars.coded()
-        collect(leave=0)
-    if not rows:
-        first = f"; the first: {skipped[0].file}: {skipped[0].reason}" if skipped else ""
+    again = [InTandem(codec, kbps, passes) for passes in tandem]
+    contenders: list[Contender] = [ModelAtRates(codec, kbps), *again, *beside]
+    settings = Settings(codec.hop_length / codec.sample_rate, whisper)
+    with ScorePool(workers, metrics, settings) as pool:
+        n_scored = sum(len(contender.kbps) for contender in contenders)
+        alone = any(METRICS[name].alone for name in pool.metrics)
+        with _Bars(len(files), n_scored + alone, shown=progress) as bars:
+            run = _Run(pool, bars, contenders, codec)
+            for entry in files:
+                run.take(Path(entry.path))
+            run.collect(leave=0)
+    if not run.rows:
+        first = (
+            f"; the first: {run.skipped[0].file}: {run.skipped[0].reason}" if run.skipped else ""
+        )
         raise DataError(f"none of {len(files)} files can be scored{first}")
-    return Evaluation(rows, skipped)
+    losses = getattr(codec, "losses", None)  # other codecs than Sotto's do not tell
+    return Evaluation(run.rows, run.skipped, run.originals, pool.metrics, losses)
+
+
+class _Run:
+    """The recordings of an evaluation, one after another: decoded here, scored in the pool."""
+
+    def __init__(
+        self,
+        pool: ScorePool,
+        bars: "_Bars",
+        contenders: Sequence[Contender],
+        codec: SpeechCodec,
+    ) -> None:
+        self.rows: list[Row] = []
+        self.originals: list[Original] = []
+        self.skipped: list[Skipped] = []
+        self._pool, self._bars = pool, bars
+        self._contenders, self._codec = contenders, codec
+        self._waiting: deque[tuple[Callable[[Scores], None], Future[Scores]]] = deque()
+
+    def take(self, path: Path) -> None:
+        """Encodes and decodes a recording, and has it scored."""
+        codec, pool = self._codec, self._pool
+        try:
+            original = read_recording(path, codec.sample_rate)
+            if len(original) < codec.hop_length:
+                raise AudioError("shorter than a frame of the codec")
+        except (AudioError, OSError) as error:
+            self.skipped.append(Skipped(str(path), _reason(error, path)))
+            self._bars.passed_over()
+            return
+        if any(METRICS[name].alone for name in pool.metrics):
+            keep = partial(self._keep_original, path, len(original) / codec.sample_rate)
+            self._wait_for(keep, pool.submit_original(original, codec.sample_rate))
+        for row, decoded in _decoded(self._contenders, path, original, codec.sample_rate):
+            keep = partial(self._keep_row, row)
+            self._wait_for(keep, pool.submit(original, decoded, codec.sample_rate))
+        self._bars.coded()
+
+    def collect(self, leave: int) -> None:
+        """Waits for scores until `leave` recordings are still to be scored."""
+        while len(self._waiting) > leave:
+            keep, future = self._waiting.popleft()
+            keep(self._pool.result(future))
+            self._bars.scored()
+
+    def _wait_for(self, keep: Callable[[Scores], None], future: "Future[Scores]") -> None:
+        self._waiting.append((keep, future))
+        self.collect(leave=max(1, self._pool.workers) * _BACKLOG_PER_WORKER)
+
+    def _keep_original(self, path: Path, seconds: float, scores: Scores) -> None:
+        self.originals.append(Original(str(path), seconds, scores))
+
+    def _keep_row(self, row: Callable[[Scores], Row], scores: Scores) -> None:
+        self.rows.append(row(scores))
 
 
 def read_recording(path: Path, sample_rate: int) -> Wave:
@@ -297,30 +193,3 @@ class _Bars:
 
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
-
-
-def _cell(interval: Interval, decimals: int) -> str:
-    if interval.n == 0:
-        return f"all {interval.undefined} undefined"
-    text = f"{interval.mean:.{decimals}f}"
-    if interval.n > 1:
-        text += f"±{interval.half_width:.{decimals}f}"  # no spaces: 80 columns are few
-    return text + (f"\n{interval.undefined} undefined" if interval.undefined else "")
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """`replacing`, with an error in one line."""
-    try:
-        with replacing(path) as temporary:
-            yield temporary
-    except OSError as error:
-        raise SottoError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
-def _write_rows(path: Path, rows: Sequence[Sequence[object]]) -> None:
-    with (
-        _replacing(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
-        csv.writer(file).writerows(rows)
