@@ -58,6 +58,9 @@ class DataConfig(Section):
     """Crops whose RMS lies below this (dB full scale) are drawn again."""
     cache_mb: int = Field(256, ge=0)
     """Decoded audio each worker keeps, in MB; 0: none."""
+    parameters: str | None = None
+    """Folder for the parameters of voices that `losses.parameters` learns by; none: beside each
+    corpus, in `.sotto-parameters`."""
 
     @field_validator("gain_db")
     @classmethod
@@ -175,6 +178,14 @@ class CodebookLossConfig(Section):
     weight: float = Field(1.0, ge=0)
 
 
+class ParametersLossConfig(Section):
+    """Regression on the parameters of a voice that an analysis finds (`codec.nn.parameters`)."""
+
+    weight: float = Field(0.0, ge=0)
+    """More than 0: the corpus is analysed before the first step, a fifth of its duration on a
+    core, once."""
+
+
 class LossesConfig(Section):
     """Weights of the losses; 0 switches one off."""
 
@@ -187,6 +198,7 @@ class LossesConfig(Section):
     whisper: WhisperLossConfig = WhisperLossConfig()
     commitment: CommitmentLossConfig = CommitmentLossConfig()
     codebook: CodebookLossConfig = CodebookLossConfig()
+    parameters: ParametersLossConfig = ParametersLossConfig()
 
 
 class BalancerConfig(Section):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from codec.building import build_autoencoder, inference_tensors
 from codec.codec import Codec
 from codec.config import Config
+from codec.data.batches import Batch
 from codec.nn.discriminator import DiscriminatorOutput
 from codec.nn.quantizer import QuantizerOutput
 from codec.training.averaging import WeightAverage
@@ -77,13 +78,14 @@ class Learner:
             config.seed * 1_000_003 + accelerator.process_index
         )
 
-    def step(self, step: int, wave: Tensor) -> StepReport:
+    def step(self, step: int, batch: Batch) -> StepReport:
         """Learns from one batch.
 
         Args:
             step: 0 for the first of the run; decides learning rates, stages and revivals.
-            wave: (batch, 1, samples) float32 in [-1, 1].
+            batch: waves, and parameters of their voices where a loss learns by them.
         """
+        wave = batch.wave
         self._begin_step(step)
         report = StepReport()
         takes = self.config.losses.spectrum.takes
