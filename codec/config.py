@@ -60,6 +60,9 @@ class DataConfig(Section):
     """Crops whose RMS lies below this (dB full scale) are drawn again."""
     cache_mb: int = Field(256, ge=0)
     """Decoded audio each worker keeps, in MB; 0: none."""
+    parameters: str | None = None
+    """Folder for the parameters of voices that `losses.parameters` learns by; none: beside each
+    corpus, in `.sotto-parameters`."""
 
     @field_validator("gain_db")
     @classmethod
@@ -156,7 +159,8 @@ class ParametersLossConfig(Section):
     """Distance of a voice's controls from what analysis found: see `codec.nn.parameters`."""
 
     weight: float = Field(0.0, ge=0)
-    """Of all of it, beside losses on the wave. More than 0: training audio is analysed first."""
+    """Of all of it, beside losses on the wave. More than 0: the corpus is analysed before the first
+    step, a fifth of its duration on a core, once."""
     difference: float = Field(0.7, ge=0)
     """Of what the envelope changes from frame to frame, beside the envelope itself."""
     aperiodicity: float = Field(0.3, ge=0)

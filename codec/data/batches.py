@@ -1,12 +1,51 @@
 """Endless batches that any step can be resumed at."""
 
 import signal
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+
+class Crop(NamedTuple):
+    """An item of a training data set.
+
+    Attributes:
+        wave: (1, samples) float32 in [-1, 1].
+        parameters: of the voice, (66, frames) float32 with rows as in `codec.nn.parameters`, frame
+            t at the middle of the wave's t-th 5 ms; None where they are not wanted.
+    """
+
+    wave: Tensor
+    parameters: Tensor | None = None
+
+
+class Batch(NamedTuple):
+    """What a step learns from: crops, stacked.
+
+    Attributes:
+        wave: (batch, 1, samples) float32 in [-1, 1].
+        parameters: (batch, 66, frames) float32, or None.
+    """
+
+    wave: Tensor
+    parameters: Tensor | None = None
+
+    @classmethod
+    def of(cls, crops: Sequence[Crop]) -> Self:
+        """Crops of one length, all of them with parameters or none."""
+        parameters = [crop.parameters for crop in crops if crop.parameters is not None]
+        wave = torch.stack([crop.wave for crop in crops])
+        return cls(wave, torch.stack(parameters) if parameters else None)
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device; from pinned memory without waiting for it."""
+        wave = self.wave.to(device, non_blocking=True)
+        if self.parameters is None:
+            return type(self)(wave)
+        return type(self)(wave, self.parameters.to(device, non_blocking=True))
 
 
 class StepSampler(Sampler[list[int]]):
@@ -36,15 +75,15 @@ class StepSampler(Sampler[list[int]]):
 
 
 def batches(
-    dataset: Dataset[Tensor],
+    dataset: Dataset[Crop],
     *,
     batch_size: int,
     start_step: int = 0,
     workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
-) -> DataLoader[Tensor]:
-    """An endless loader of float32 (batch_size, 1, segment) batches.
+) -> Iterable[Batch]:
+    """An endless loader of batches of ``batch_size`` crops.
 
     The same seed gives the same batches with any number of workers; to resume, give the step.
     Neither the loader nor its workers touch the random states of the process.
@@ -67,16 +106,19 @@ def batches(
             "prefetch_factor": 4,
             "worker_init_fn": _start_worker,
         }
-    return DataLoader(
+    # It takes crops and gives batches, which its type cannot say.
+    loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_sampler=sampler,
         num_workers=workers,
+        collate_fn=Batch.of,
         pin_memory=torch.cuda.is_available(),
         # Its own generator: the loader draws a base seed from the global one otherwise, and a
         # resumed run would no longer equal an uninterrupted one.
         generator=torch.Generator(),
         **options,
     )
+    return loader
 
 
 def _start_worker(_: int) -> None:

@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from codec import audio
 from codec.config import Config
+from codec.data.analysis import hop_samples
+from codec.data.batches import Crop
 from codec.data.crops import RandomCrops
 from codec.data.manifest import Entry, assign_splits, load_entries
 from codec.data.sources import FixedCrops, NoiseCrops
-from codec.errors import AudioError, DataError
+from codec.data.targets import Targets, make_targets
+from codec.errors import AudioError, ConfigError, DataError
 
 Wave = NDArray[np.float32]
 
@@ -70,13 +72,41 @@ def load_corpus(config: Config, progress: Progress | None = None) -> Corpus:
     return Corpus(train, valid)
 
 
-def training_crops(config: Config, corpus: Corpus) -> Dataset[Tensor]:
-    """The endless data set a run learns from."""
+def training_crops(
+    config: Config, corpus: Corpus, progress: Progress | None = None
+) -> Dataset[Crop]:
+    """The endless data set a run learns from.
+
+    Where `losses.parameters` has a weight, crops have the parameters of their voice: the files are
+    analysed first, unless an earlier run has done it; `progress` shows how far that is.
+
+    Raises:
+        ConfigError: parameters are wanted, and the sample rate or the segment has no whole hops.
+        DataError: no files, or their parameters cannot be kept.
+        MissingPackageError: there are files to analyse, and PyWorld is not installed.
+    """
     data, sample_rate = config.data, config.model.sample_rate
+    wanted = config.losses.parameters.weight > 0
+    if wanted:
+        _check_hops(config)
     if data.source == "random":
-        return NoiseCrops(segment=data.segment_samples, seed=config.seed)
+        return NoiseCrops(
+            segment=data.segment_samples,
+            seed=config.seed,
+            analysed_at=sample_rate if wanted else None,
+        )
     if data.source == "fixed":
-        return FixedCrops(sample_rate=sample_rate, segment=data.segment_samples, seed=config.seed)
+        return FixedCrops(
+            sample_rate=sample_rate,
+            segment=data.segment_samples,
+            seed=config.seed,
+            analysed=wanted,
+        )
+    targets: Targets | None = None
+    if wanted:
+        targets = make_targets(
+            corpus.train, sample_rate=sample_rate, out=data.parameters, progress=progress
+        )
     return RandomCrops(
         corpus.train,
         sample_rate=sample_rate,
@@ -85,7 +115,22 @@ def training_crops(config: Config, corpus: Corpus) -> Dataset[Tensor]:
         gain_db=(data.gain_db[0], data.gain_db[1]),
         silence_db=data.silence_db,
         cache_mb=data.cache_mb,
+        targets=targets,
     )
+
+
+def _check_hops(config: Config) -> None:
+    try:
+        hop = hop_samples(config.model.sample_rate)
+    except ValueError as error:
+        raise ConfigError(f"losses.parameters.weight: {error}") from None
+    segment = config.data.segment_samples
+    if segment % hop:
+        near = max(round(segment / hop), 1) * hop
+        raise ConfigError(
+            f"data.segment_samples {segment} is no whole number of 5 ms, {hop} samples, as "
+            f"losses.parameters needs; {near} would do"
+        )
 
 
 def held_out_clips(config: Config, corpus: Corpus) -> list[tuple[str, Wave]]:
@@ -100,7 +145,7 @@ def held_out_clips(config: Config, corpus: Corpus) -> list[tuple[str, Wave]]:
     validation, sample_rate = config.validation, config.model.sample_rate
     if config.data.source != "files":
         crops = training_crops(config, corpus)
-        return [(f"training_{i}", crops[i][0].numpy()) for i in range(validation.clips)]
+        return [(f"training_{i}", crops[i].wave[0].numpy()) for i in range(validation.clips)]
     clips: list[tuple[str, Wave]] = []
     problems: list[AudioError] = []
     for i, entry in enumerate(_spread(corpus.valid, validation.clips)):

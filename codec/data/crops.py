@@ -3,16 +3,19 @@
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from codec.audio import AudioReader, to_mono
+from codec.data.analysis import hop_samples
+from codec.data.batches import Crop
 from codec.data.manifest import Entry
+from codec.data.targets import Targets
 from codec.errors import AudioError, DataError
 from codec.resampling import Samples, Window, resample
 
@@ -23,17 +26,20 @@ _FAILED_TRIES = 100
 _STEP = np.float32(1 / 32768)  # of 16-bit samples
 
 
-class RandomCrops(Dataset[Tensor]):
+class RandomCrops(Dataset[Crop]):
     """Crops of ``segment`` samples from anywhere in a corpus, longer files more often.
 
-    ``crops[index]`` is float32 (1, segment) in [-1, 1] for any ``index >= 0`` and depends on
+    ``crops[index].wave`` is float32 (1, segment) in [-1, 1] for any ``index >= 0`` and depends on
     nothing but the seed and the index: not on what was drawn before, nor on the cache. Only the
     crop is decoded; it is mixed to mono, resampled and given a random gain. Files shorter than
     a segment end in zeros. Silent crops are drawn again, up to ten times, then the loudest is
     kept. A file that cannot be decoded is warned of once and another is drawn.
 
+    With targets, crops begin at a whole 5 ms of their file, and ``crops[index].parameters``,
+    float32 (66, segment / hop), are the file's there: moved by the gain, silence after its end.
+
     Args:
-        entries: the corpus.
+        entries: the corpus; with targets, those that have some.
         sample_rate: of the crops, Hz.
         segment: length of a crop in samples.
         seed: of all draws.
@@ -42,6 +48,7 @@ class RandomCrops(Dataset[Tensor]):
         cache_mb: keep decoded files in memory up to this size *in every worker*; 0 keeps none.
             Changes speed only. Files are kept whole at ``sample_rate``, as 16 bit where that
             loses nothing.
+        targets: parameters of the entries' voices at ``sample_rate``; None: crops have none.
 
     Raises:
         DataError: no entries; or, when drawing, hardly a file can be decoded.
@@ -57,13 +64,17 @@ class RandomCrops(Dataset[Tensor]):
         gain_db: tuple[float, float] = (0.0, 0.0),
         silence_db: float = -60.0,
         cache_mb: float = 0.0,
+        targets: Targets | None = None,
     ) -> None:
+        if targets is not None:
+            entries = [entry for entry in entries if entry.path in targets]
         if not entries:
             raise DataError("no audio files to draw crops from")
         if segment < 1 or sample_rate < 1:
             raise ValueError(f"segment and sample_rate must be positive: {segment}, {sample_rate}")
         if gain_db[0] > gain_db[1]:
             raise ValueError(f"gain_db must be (lowest, highest), got {gain_db}")
+        self._hop = _hop(targets, sample_rate, segment)
         self.sample_rate = sample_rate
         self.segment = segment
         self.seed = seed
@@ -75,28 +86,33 @@ class RandomCrops(Dataset[Tensor]):
         self._cache_left = int(cache_mb * 2**20)
         self._cache: dict[str, NDArray[Any]] = {}
         self._warned: set[str] = set()
+        self._targets = targets
 
-    def __getitem__(self, index: int) -> Tensor:
-        """Crop ``index``, float32 (1, segment)."""
+    def __getitem__(self, index: int) -> Crop:
+        """Crop ``index``."""
         if index < 0:
             raise IndexError(f"crops are numbered from 0, got {index}")
         rng = np.random.default_rng([self.seed, index])
-        crop = self._draw(rng)
-        rms = _rms(crop)
+        piece = self._draw(rng)
+        rms = _rms(piece.wave)
         threshold = 10 ** (self.silence_db / 20)
         for _ in range(_SILENT_TRIES - 1):
             if rms >= threshold:
                 break
             other = self._draw(rng)
-            if _rms(other) > rms:
-                crop, rms = other, _rms(other)
-        crop = crop * self._gain(rng, crop)
+            if _rms(other.wave) > rms:
+                piece, rms = other, _rms(other.wave)
+        gain = self._gain(rng, piece.wave)
         padded = np.zeros((1, self.segment), np.float32)
-        padded[:, : crop.shape[1]] = crop
-        return torch.from_numpy(padded)
+        padded[:, : piece.wave.shape[1]] = piece.wave * gain
+        if self._targets is None:
+            return Crop(torch.from_numpy(padded))
+        frames = self.segment // self._hop
+        parameters = self._targets.read(piece.path, piece.hops, frames, float(gain))
+        return Crop(torch.from_numpy(padded), torch.from_numpy(parameters))
 
-    def _draw(self, rng: np.random.Generator) -> Samples:
-        """A crop of at most ``segment`` samples from a file that can be decoded."""
+    def _draw(self, rng: np.random.Generator) -> "_Piece":
+        """At most ``segment`` samples from a file that can be decoded."""
         length = self.segment / self.sample_rate
         for _ in range(_FAILED_TRIES):
             # Two numbers a try, whatever comes of it.
@@ -104,8 +120,12 @@ class RandomCrops(Dataset[Tensor]):
             position = place * self._cumulative[-1]
             file = int(np.searchsorted(self._cumulative[:-1], position, side="right"))
             start = where * max(0.0, self._seconds[file] - length)
+            hops = 0
+            if self._targets is not None:
+                hops = int(start * self.sample_rate) // self._hop
+                start = hops * self._hop / self.sample_rate
             try:
-                return self._crop(self._paths[file], start, length)
+                return _Piece(self._crop(self._paths[file], start, length), self._paths[file], hops)
             except AudioError as error:
                 if self._paths[file] not in self._warned:
                     self._warned.add(self._paths[file])
@@ -150,6 +170,28 @@ class RandomCrops(Dataset[Tensor]):
         gain = 10 ** (rng.uniform(*self.gain_db) / 20)
         peak = float(np.abs(crop).max())
         return np.float32(min(gain, max(1.0, 1.0 / peak)) if peak > 0 else gain)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What was drawn: (1, samples) of a file, from so many hops of 5 ms on if it has targets."""
+
+    wave: Samples
+    path: str
+    hops: int
+
+
+def _hop(targets: Targets | None, sample_rate: int, segment: int) -> int:
+    """Samples of 5 ms, or 1 without targets: the grid that crops begin on."""
+    if targets is None:
+        return 1
+    hop = hop_samples(sample_rate)
+    if targets.sample_rate != sample_rate or segment % hop:
+        raise ValueError(
+            f"targets of {targets.sample_rate} Hz and a segment of {segment} samples do not fit "
+            f"crops of {sample_rate} Hz: need the same rate, and a multiple of {hop} samples"
+        )
+    return hop
 
 
 def _rms(crop: Samples) -> float:

@@ -37,6 +37,7 @@ class Entry:
         split: ``train``, ``valid``, ``test`` or whatever the manifest says; None if nothing.
         speaker: nobody is in two splits when ``assign_splits`` makes them.
         details: what else a manifest line holds (language, text, licence); kept, not used.
+        root: folder of the corpus it was found in; None: of its own.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class Entry:
     split: str | None = None
     speaker: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    root: Path | None = field(default=None, compare=False)
 
 
 def load_entries(
@@ -70,6 +72,7 @@ def load_entries(
         entries = read_manifest(path / MANIFEST_NAME)
     else:
         entries = scan_folder(path, progress)
+    entries = [replace(entry, root=root) for entry in entries]
     if split is None:
         return entries
     if all(entry.split is None for entry in entries):

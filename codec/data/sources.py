@@ -4,31 +4,37 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from codec import audio
+from codec.data.analysis import analyse
+from codec.data.batches import Crop
 from codec.data.manifest import Entry
 
 
-class NoiseCrops(Dataset[Tensor]):
+class NoiseCrops(Dataset[Crop]):
     """Source ``random``: Gaussian noise, new for every index, with a random slope and level.
 
-    ``crops[index]`` is float32 (1, segment) in [-1, 1], determined by (seed, index).
+    ``crops[index].wave`` is float32 (1, segment) in [-1, 1], determined by (seed, index).
 
     Args:
         segment: length in samples.
         seed: of all draws.
         amplitude: greatest RMS; the levels are spread over 20 dB below it.
+        analysed_at: sample rate in Hz at which crops are analysed into parameters of a voice, each
+            of them when it is drawn; None: they have none.
     """
 
-    def __init__(self, *, segment: int, seed: int, amplitude: float = 0.2) -> None:
+    def __init__(
+        self, *, segment: int, seed: int, amplitude: float = 0.2, analysed_at: int | None = None
+    ) -> None:
         self.segment = segment
         self.seed = seed
         self.amplitude = amplitude
+        self.analysed_at = analysed_at
 
-    def __getitem__(self, index: int) -> Tensor:
-        """Crop ``index``, float32 (1, segment)."""
+    def __getitem__(self, index: int) -> Crop:
+        """Crop ``index``."""
         if index < 0:
             raise IndexError(f"crops are numbered from 0, got {index}")
         rng = np.random.default_rng([self.seed, index])
@@ -38,13 +44,16 @@ class NoiseCrops(Dataset[Tensor]):
         noise = np.fft.irfft(spectrum, self.segment)
         level = self.amplitude * 10 ** (-rng.uniform(0, 20) / 20)
         noise *= level / max(float(np.sqrt(np.mean(noise**2))), 1e-12)
-        return torch.from_numpy(np.clip(noise, -1, 1).astype(np.float32)[None])
+        wave = np.clip(noise, -1, 1).astype(np.float32)[None]
+        if self.analysed_at is None:
+            return Crop(torch.from_numpy(wave))
+        return Crop(torch.from_numpy(wave), torch.from_numpy(analyse(wave[0], self.analysed_at)))
 
 
-class FixedCrops(Dataset[Tensor]):
+class FixedCrops(Dataset[Crop]):
     """Source ``fixed``: a few items that repeat; index i gives item i modulo their number.
 
-    ``crops[index]`` is float32 (1, segment) in [-1, 1]. The items are the beginnings of the
+    ``crops[index].wave`` is float32 (1, segment) in [-1, 1]. The items are the beginnings of the
     files given, mixed to mono and resampled, or, without files, chords of harmonic tones with
     a little noise.
 
@@ -54,9 +63,11 @@ class FixedCrops(Dataset[Tensor]):
         seed: of the tones.
         items: how many; of ``entries`` the first so many.
         entries: files to take the items from.
+        analysed: items have parameters of a voice, too.
 
     Raises:
         AudioError: one of the files cannot be decoded.
+        MissingPackageError: items are to be analysed, and PyWorld is not installed.
     """
 
     def __init__(
@@ -67,6 +78,7 @@ class FixedCrops(Dataset[Tensor]):
         seed: int = 0,
         items: int = 8,
         entries: Sequence[Entry] = (),
+        analysed: bool = False,
     ) -> None:
         if items < 1:
             raise ValueError(f"items must be at least 1, got {items}")
@@ -77,15 +89,20 @@ class FixedCrops(Dataset[Tensor]):
             self._items = [self._from_file(entry) for entry in entries[:items]]
         else:
             self._items = [self._tones(number) for number in range(items)]
+        self._parameters = [analyse(i[0], sample_rate) for i in self._items] if analysed else None
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def __getitem__(self, index: int) -> Tensor:
-        """Item ``index % len(self)``, float32 (1, segment)."""
+    def __getitem__(self, index: int) -> Crop:
+        """Item ``index % len(self)``."""
         if index < 0:
             raise IndexError(f"crops are numbered from 0, got {index}")
-        return torch.from_numpy(self._items[index % len(self._items)].copy())
+        number = index % len(self._items)
+        wave = torch.from_numpy(self._items[number].copy())
+        if self._parameters is None:
+            return Crop(wave)
+        return Crop(wave, torch.from_numpy(self._parameters[number].copy()))
 
     def _from_file(self, entry: Entry) -> audio.Samples:
         seconds = self.segment / self.sample_rate

@@ -94,7 +94,7 @@ class Learner:
 
         Args:
             step: 0 for the first of the run; decides learning rates, stages and revivals.
-            batch: waves in [-1, 1], and parameters where there is a loss on them.
+            batch: waves, and parameters of their voices where a loss learns by them.
         """
         self._begin_step(step)
         report = StepReport()

@@ -18,7 +18,7 @@ from rich.logging import RichHandler
 from torch import Tensor
 
 from codec.config import Config
-from codec.data.batches import batches
+from codec.data.batches import Batch, batches
 from codec.data.corpus import held_out_clips, load_corpus, training_crops
 from codec.errors import ModelFileError, TrainingError
 from codec.evaluation.metrics import ScorePool
@@ -87,7 +87,8 @@ class Trainer:
         set_seed(config.seed + self.accelerator.process_index)
         with _logging_to(self.console), bars.Progress(console=self.console) as bar:
             corpus = load_corpus(config, bar if self.is_main else None)
-            self.crops = training_crops(config, corpus)
+            with self.accelerator.main_process_first():  # one process analyses for all
+                self.crops = training_crops(config, corpus, bar if self.is_main else None)
             clips = held_out_clips(config, corpus) if self.is_main else []
         self.clips = [Clip(*clip) for clip in clips]
         initial_model = None if begun else config.training.initial_model
@@ -141,10 +142,10 @@ class Trainer:
         begun = time.monotonic()
         meter = _Meter(self.config, self.accelerator.num_processes)
         means = _Means()
-        for wave in self._batches():
+        for batch in self._batches():
             if self.progress.step >= training.steps:
                 break
-            means.add(self._step(wave).scalars)
+            means.add(self._step(batch).scalars)
             meter.count()
             step = self.progress.step
             last = step == training.steps
@@ -170,7 +171,7 @@ class Trainer:
     def _any(self, flag: bool) -> bool:
         return any_process(flag, self.accelerator.device)
 
-    def _batches(self) -> Iterator[Tensor]:
+    def _batches(self) -> Iterator[Batch]:
         data = self.config.data
         loader = batches(
             self.crops,
@@ -180,12 +181,12 @@ class Trainer:
             rank=self.accelerator.process_index,
             world_size=self.accelerator.num_processes,
         )
-        for wave in loader:
-            yield wave.to(self.accelerator.device, non_blocking=True)
+        for batch in loader:
+            yield batch.to(self.accelerator.device)
 
-    def _step(self, wave: Tensor) -> StepReport:
+    def _step(self, batch: Batch) -> StepReport:
         progress = self.progress
-        report = self.learner.step(progress.step, wave)
+        report = self.learner.step(progress.step, batch)
         progress.step += 1
         if report.skipped:
             progress.skipped += 1

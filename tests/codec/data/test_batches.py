@@ -25,7 +25,7 @@ def crops(tmp_path: Path) -> RandomCrops:
 
 def first(crops: RandomCrops, count: int, start_step: int = 0, workers: int = 0) -> list[Tensor]:
     loader = batches(crops, batch_size=3, start_step=start_step, workers=workers)
-    return [batch.clone() for batch in islice(loader, count)]
+    return [batch.wave.clone() for batch in islice(loader, count)]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -44,9 +44,9 @@ def test_a_step_is_enough_to_resume(crops: RandomCrops, workers: int) -> None:
 
 
 def test_ranks_share_what_one_process_would_see(crops: RandomCrops) -> None:
-    whole = next(iter(batches(crops, batch_size=6, start_step=2)))
+    whole = next(iter(batches(crops, batch_size=6, start_step=2))).wave
     parts = [
-        next(iter(batches(crops, batch_size=3, start_step=2, rank=rank, world_size=2)))
+        next(iter(batches(crops, batch_size=3, start_step=2, rank=rank, world_size=2))).wave
         for rank in range(2)
     ]
     assert torch.equal(torch.cat(parts), whole)

@@ -48,7 +48,7 @@ def config_of(data, **sections):
 def test_train_and_valid_splits_are_kept_apart(tmp_path):
     config = config_of({"path": corpus(tmp_path, "a", {"train": [2, 3], "valid": [1, 1]})})
     crops = training_crops(config)
-    assert {round(float(crops[i].max()), 2) for i in range(10)} == {0.1}
+    assert {round(float(crops[i].wave.max()), 2) for i in range(10)} == {0.1}
     clips = held_out_clips(config)
     assert [name for name, _ in clips] == ["00_valid_0", "01_valid_1"]
     for _, wave in clips:
@@ -108,6 +108,6 @@ def test_held_out_files_that_cannot_be_read_are_reported(tmp_path, caplog):
 def test_sources_without_files_need_no_corpus(source):
     config = config_of({"source": source, "path": "nowhere"})
     crops = training_crops(config)
-    assert crops[5].shape == (1, 3200)
-    assert torch.equal(crops[5], training_crops(config)[5])
+    assert crops[5].wave.shape == (1, 3200)
+    assert torch.equal(crops[5].wave, training_crops(config)[5].wave)
     assert len(held_out_clips(config)) == 4

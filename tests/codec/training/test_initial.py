@@ -3,6 +3,7 @@ import torch
 from accelerate import Accelerator
 
 from codec.codec import Codec
+from codec.data.batches import Batch
 from codec.errors import ConfigError
 from codec.training.learner import Learner
 
@@ -35,7 +36,7 @@ def shallow(config_of, tmp_path):
 
 
 def batch(seed=0):
-    return 0.1 * torch.randn(2, 1, 800, generator=torch.Generator().manual_seed(seed))
+    return Batch(0.1 * torch.randn(2, 1, 800, generator=torch.Generator().manual_seed(seed)))
 
 
 DEEPER = [
@@ -51,7 +52,7 @@ DEEPER = [
 @pytest.mark.parametrize(("encoder", "decoder"), DEEPER)
 def test_a_deeper_model_begins_as_the_file_it_starts_from(config_of, shallow, encoder, decoder):
     learner = learner_of(config_of(encoder, decoder), shallow)
-    wave = batch(9)
+    wave = batch(9).wave
     theirs, ours = Codec.load(shallow), learner.codec()
     codes = theirs.encode(wave)
     assert torch.equal(ours.encode(wave), codes)

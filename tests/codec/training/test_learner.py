@@ -4,6 +4,7 @@ from accelerate import Accelerator
 
 from codec.codec import Codec
 from codec.config_files import parse_config
+from codec.data.batches import Batch
 from codec.errors import ConfigError
 from codec.training.learner import Learner
 
@@ -18,7 +19,7 @@ def learner_of(config, initial_model=None):
 
 
 def batch(seed=0):
-    return 0.1 * torch.randn(2, 1, 800, generator=torch.Generator().manual_seed(seed))
+    return Batch(0.1 * torch.randn(2, 1, 800, generator=torch.Generator().manual_seed(seed)))
 
 
 def copies(module):
@@ -97,7 +98,7 @@ def test_the_disturbance_loss_rests_and_comes_in_gradually(tiny):
     wave = 0.1 * torch.randn(2, 1, 8000, generator=torch.Generator().manual_seed(0))
     weights = []
     for step in range(9):
-        scalars = learner.step(step, wave).scalars
+        scalars = learner.step(step, Batch(wave)).scalars
         assert ("loss/disturbance" in scalars) == (step >= 3)
         weights.append(
             float(scalars.get("balanced/disturbance", 0) / scalars.get("loss/disturbance", 1))
@@ -157,10 +158,10 @@ def test_discriminators_see_real_and_decoded_once_a_step(tiny):
     learner = learner_of(tiny(losses={"adversarial": {"start_step": 0}}))
     seen = []
     learner.discriminators.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    wave = batch()
-    learner.step(0, wave)
+    heard = batch()
+    learner.step(0, heard)
     assert len(seen) == 2
-    assert seen[0] is wave
+    assert seen[0] is heard.wave
 
 
 def test_the_generator_step_gives_discriminators_no_gradient(tiny):
@@ -200,9 +201,9 @@ def test_what_ships_in_the_second_stage_has_the_encoder_the_decoder_heard(tiny):
     for step in range(6):
         learner.step(step, batch(step))
     with torch.no_grad():
-        heard = learner.model.encoder(batch())
+        heard = learner.model.encoder(batch().wave)
         with learner.average.applied(learner.model):
-            ships = learner.model.encoder(batch())
+            ships = learner.model.encoder(batch().wave)
     assert torch.equal(heard, ships)
 
 
@@ -212,9 +213,9 @@ def test_a_non_finite_batch_changes_nothing(tiny):
         learner.step(step, batch(step))
     model, judges = copies(learner.model), copies(learner.discriminators)
     average = {name: tensor.clone() for name, tensor in learner.average.average.items()}
-    wave = batch()
-    wave[0, 0, 3] = float("nan")
-    assert learner.step(4, wave).skipped
+    damaged = batch()
+    damaged.wave[0, 0, 3] = float("nan")
+    assert learner.step(4, damaged).skipped
     # Counts fade, sums with them: what a row stands for, their quotient, does not move.
     assert not {n for n in changed(model, learner.model) if not n.endswith(("count", "sum"))}
     assert not changed(judges, learner.discriminators)
@@ -227,7 +228,7 @@ def test_the_codec_has_the_averaged_weights(tiny):
     learner = learner_of(tiny(training={"ema_decay": 0.9}))
     for step in range(4):
         learner.step(step, batch(step))
-    wave = batch()
+    wave = batch().wave
     ours = learner.codec().encode(wave)
     learner.model.eval()
     with torch.no_grad(), learner.average.applied(learner.model):
@@ -243,9 +244,12 @@ def test_weights_of_a_model_file_start_a_run(tiny, tmp_path):
     first.codec().save(path)
     second = learner_of(tiny(), str(path))
     one, other = Codec.load(path), second.codec()
-    assert torch.equal(one.encode(batch()), other.encode(batch()))
+    assert torch.equal(one.encode(batch().wave), other.encode(batch().wave))
     torch.testing.assert_close(
-        one.decode(one.encode(batch())), other.decode(other.encode(batch())), rtol=1e-4, atol=1e-5
+        one.decode(one.encode(batch().wave)),
+        other.decode(other.encode(batch().wave)),
+        rtol=1e-4,
+        atol=1e-5,
     )
     codebook = second.model.quantizer.codebooks[0].codebook.clone()
     second.step(0, batch())
@@ -259,7 +263,7 @@ def test_weights_in_half_precision_start_a_run_in_full_precision(tiny, tmp_path)
     half.save(path)
     learner = learner_of(tiny(), str(path))
     assert {tensor.dtype for tensor in learner.model.parameters()} == {torch.float32}
-    codes = half.encode(batch())
+    codes = half.encode(batch().wave)
     torch.testing.assert_close(
         learner.codec().decode(codes), half.decode(codes), rtol=1e-4, atol=1e-5
     )

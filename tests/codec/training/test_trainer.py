@@ -9,6 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from codec import audio
 from codec.codec import Codec
 from codec.config_files import parse_config
+from codec.data.batches import Batch
 from codec.errors import ConfigError, DataError, TrainingError
 from codec.evaluation.metrics import METRICS
 from codec.training.trainer import Trainer, train
@@ -347,8 +348,8 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(tiny, monkeypatc
 
 def test_persistent_non_finite_losses_end_the_run(tiny, monkeypatch):
     def broken(self):
-        for wave in batches(self):
-            yield wave * float("nan") if self.progress.step >= 4 else wave
+        for batch in batches(self):
+            yield Batch(batch.wave * float("nan")) if self.progress.step >= 4 else batch
 
     batches = Trainer._batches
     monkeypatch.setattr(Trainer, "_batches", broken)
@@ -359,8 +360,8 @@ def test_persistent_non_finite_losses_end_the_run(tiny, monkeypatch):
 
 def test_every_other_step_not_finite_ends_the_run_too(tiny, monkeypatch):
     def broken(self):
-        for wave in batches(self):
-            yield wave * float("nan") if self.progress.step % 2 else wave
+        for batch in batches(self):
+            yield Batch(batch.wave * float("nan")) if self.progress.step % 2 else batch
 
     batches = Trainer._batches
     monkeypatch.setattr(Trainer, "_batches", broken)

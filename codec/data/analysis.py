@@ -1,0 +1,158 @@
+"""Analysis of speech into the parameters of a voice (`codec.nn.parameters`), by WORLD.
+
+Harvest finds the pitch (Morise 2017), CheapTrick the envelope (Morise 2015), D4C how much of the
+sound is noise (Morise 2016); all of them as PyWorld has them.
+"""
+
+import functools
+import warnings
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codec.extras import needing
+from codec.nn.parameters import (
+    APERIODICITY,
+    APERIODICITY_FLOOR,
+    APERIODICITY_HZ,
+    ENVELOPE,
+    F0,
+    FRAMES_PER_SECOND,
+    HIGHEST_F0,
+    LOWEST_F0,
+    PARAMETERS,
+    envelope_frequencies,
+)
+
+Parameters = NDArray[np.float32]
+
+ANALYSIS_VERSION = 1  # raised when the same wave gives other parameters
+
+_NOISE = 1e-5  # deviation of what is added, so that digital silence has a finite logarithm
+_ALL_NOISE = -0.5  # dB: where WORLD's own decoder of aperiodicities stops taking frames for voiced
+# Harvest's memory grows with the wave, a recording of hours is cut; frames.
+_AT_ONCE = 60 * FRAMES_PER_SECOND
+_CONTEXT = FRAMES_PER_SECOND
+
+
+def hop_samples(sample_rate: int) -> int:
+    """Samples of a hop of 5 ms.
+
+    Raises:
+        ValueError: they are no whole number, as at 11,025 Hz.
+    """
+    if sample_rate < 8000 or sample_rate % FRAMES_PER_SECOND:
+        raise ValueError(
+            f"parameters need a sample rate from 8000 Hz on that is a multiple of "
+            f"{FRAMES_PER_SECOND} Hz, not {sample_rate}"
+        )
+    return sample_rate // FRAMES_PER_SECOND
+
+
+def frames_of(samples: int, sample_rate: int) -> int:
+    """Frames that cover so many samples; the last may reach beyond them."""
+    return -(-samples // hop_samples(sample_rate))
+
+
+def analyse(wave: NDArray[np.float32], sample_rate: int) -> Parameters:
+    """Parameters of a voice, every 5 ms.
+
+    Takes a fifth of the wave's duration on one core, five sixths of it for the pitch. The same wave
+    gives the same parameters.
+
+    Args:
+        wave: (samples,) float32 in [-1, 1], at least one sample.
+        sample_rate: in Hz; 8,000 or more, and a multiple of 200.
+
+    Returns:
+        float32 (66, ceil(samples / hop)), rows as in `codec.nn.parameters`; frame t tells of the
+        middle of its hop, (t + 0.5) * 5 ms. A frame that D4C takes for noise altogether counts as
+        unvoiced: Harvest hears a pitch in a twelfth of white noise.
+
+    Raises:
+        MissingPackageError: PyWorld is not installed.
+        ValueError: not one wave, or a sample rate without whole hops.
+    """
+    world = _world()
+    hop = hop_samples(sample_rate)
+    if wave.ndim != 1 or not wave.size:
+        raise ValueError(f"need a wave of (samples,), at least one, got {wave.shape}")
+    frames = frames_of(wave.size, sample_rate)
+    # Whole hops, and not less than Harvest can filter.
+    noisy = np.zeros(max(frames * hop, sample_rate // 10))
+    noisy[: wave.size] = wave
+    noisy += _NOISE * np.random.default_rng(0).standard_normal(noisy.size)
+    if frames <= _AT_ONCE + 2 * _CONTEXT:
+        return _analyse(world, noisy, sample_rate)[:, :frames]
+    pieces = []
+    for first in range(0, frames, _AT_ONCE):
+        begin = max(first - _CONTEXT, 0)
+        piece = noisy[begin * hop : (first + _AT_ONCE + _CONTEXT) * hop]
+        inside = slice(first - begin, first - begin + _AT_ONCE)
+        pieces.append(_analyse(world, piece, sample_rate)[:, inside])
+    return np.concatenate(pieces, axis=1)
+
+
+@functools.cache
+def silence(sample_rate: int) -> Parameters:
+    """Parameters of digital silence, (66,) float32: the mean over a second of it."""
+    return analyse(np.zeros(sample_rate, np.float32), sample_rate).mean(axis=1)
+
+
+def _analyse(world: ModuleType, noisy: NDArray[np.float64], sample_rate: int) -> Parameters:
+    """Parameters of a piece of whole hops, (66, hops)."""
+    frames = noisy.size // hop_samples(sample_rate)
+    times = (np.arange(frames) + 0.5) / FRAMES_PER_SECOND
+    f0 = _pitch(world, noisy, sample_rate, frames)
+    size = world.get_cheaptrick_fft_size(sample_rate, LOWEST_F0)  # 1024 at 16 kHz
+    bands = world.d4c(noisy, f0, times, sample_rate, fft_size=size)
+    aperiodicity = _at(APERIODICITY_HZ, 20 * np.log10(bands), sample_rate)
+    power = world.cheaptrick(noisy, f0, times, sample_rate, fft_size=size)
+    f0[aperiodicity > _ALL_NOISE] = 0.0  # after the envelope, which is better for those pitches
+    parameters = np.empty((PARAMETERS, frames), np.float32)
+    parameters[:ENVELOPE] = _at(envelope_frequencies(sample_rate), np.log(power), sample_rate).T
+    parameters[APERIODICITY] = np.clip(aperiodicity, APERIODICITY_FLOOR, 0.0)
+    parameters[F0] = f0
+    return parameters
+
+
+def _pitch(
+    world: ModuleType, wave: NDArray[np.float64], sample_rate: int, frames: int
+) -> NDArray[np.float64]:
+    """F0 in Hz at the middle of each hop, (frames,), 0 where there is none."""
+    # Harvest begins at time 0, so the wave begins at the middle of its first hop.
+    from_middle = wave[hop_samples(sample_rate) // 2 :]
+    found, _ = world.harvest(
+        from_middle,
+        sample_rate,
+        f0_floor=LOWEST_F0,
+        f0_ceil=HIGHEST_F0,
+        frame_period=1000 / FRAMES_PER_SECOND,
+    )
+    f0 = np.zeros(frames)
+    f0[: found.size] = found[:frames]
+    return np.where(f0 > 0, np.clip(f0, LOWEST_F0, HIGHEST_F0), 0.0)
+
+
+def _at(
+    frequencies: NDArray[np.float64] | float, spectra: NDArray[np.float64], sample_rate: int
+) -> NDArray[np.float64]:
+    """Spectra (frames, bins) at frequencies in Hz (points,), linear between bins: (frames, points).
+
+    One frequency gives (frames,).
+    """
+    last = spectra.shape[1] - 1
+    places = np.asarray(frequencies) * (2 * last / sample_rate)
+    below = np.minimum(np.floor(places).astype(int), last - 1)
+    share = places - below
+    return spectra[:, below] * (1 - share) + spectra[:, below + 1] * share
+
+
+@functools.cache
+def _world() -> ModuleType:
+    with needing("torch"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it imports pkg_resources, which is deprecated
+        import pyworld
+    assert isinstance(pyworld, ModuleType)
+    return pyworld
