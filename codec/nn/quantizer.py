@@ -154,6 +154,13 @@ class ResidualVectorQuantizer(nn.Module):
             codebook_loss = torch.stack([lookup.codebook_loss for lookup in lookups]).sum() / pairs
         return QuantizerOutput(quantized, codes, commitment, codebook_loss)
 
+    def begin(self, latent: Tensor, generator: torch.Generator | None = None) -> None:
+        """Start the codebooks from a latent (batch, dimension, frames), if they have not begun.
+
+        Of use where more frames are at hand than a training batch has.
+        """
+        self._start(latent.detach().float().transpose(1, 2), generator)
+
     @torch.no_grad()
     def squared_norms(self) -> list[Tensor]:
         """Of the rows of each codebook: for `encode`, as long as no codebook changes."""

@@ -146,6 +146,11 @@ class VoiceTrunk(StreamingLayer):
         self.noise = LatentNoise(dimension, self.stride * noise)
         self.state_size = self.network.state_size + self.linear.state_size
 
+    @property
+    def head(self) -> Conv1d:
+        """The layer that predicts controls."""
+        return self.network.layers[-1]  # type: ignore[return-value]
+
     def forward(self, x: Tensor) -> Tensor:
         """Controls of a whole latent."""
         return self._controls(self.network(x), self.linear(x), x)

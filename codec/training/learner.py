@@ -1,6 +1,7 @@
 """One training step, and all the state that the next one depends on."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ from codec.training.objective import Objective
 from codec.training.processes import average_gradients, begin_alike
 from codec.training.schedule import learning_rate_factor
 from codec.training.voice import VoiceObjective
+from codec.training.voice_start import begin_linear_paths
 
 
 @dataclass
@@ -88,6 +90,19 @@ class Learner:
         self.generator = torch.Generator().manual_seed(
             config.seed * 1_000_003 + accelerator.process_index
         )
+
+    def begin_voice(self, batches: Sequence[Batch]) -> float:
+        """Begins the linear paths of a new voice, and its codebooks; see `begin_linear_paths`.
+
+        Returns what the latent's components leave unexplained, 0 to 1.
+        """
+        unexplained = begin_linear_paths(self.model, batches)
+        begin_alike(self.model)
+        with torch.no_grad():
+            latent = torch.cat([self.model.encoder(batch.wave) for batch in batches])
+        self.model.quantizer.begin(latent, self.generator)
+        self.average = WeightAverage(self.model, decay=self.config.training.ema_decay)
+        return unexplained
 
     def step(self, step: int, batch: Batch) -> StepReport:
         """Learns from one batch.

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from types import FrameType
 
 import torch
@@ -28,7 +29,8 @@ from codec.training.processes import any_process, usable_precision
 from codec.training.run import RunFolder, open_run, record_config
 from codec.training.validation import Clip, is_better, validate
 
-_CHECKPOINT_VERSION = 1  # raised when the state that a checkpoint holds has another meaning
+_SECONDS_TO_BEGIN = 600.0  # of crops that a voice's linear paths begin from
+_CHECKPOINT_VERSION = 2  # raised when the state that a checkpoint holds has another meaning
 
 
 @dataclass
@@ -96,6 +98,8 @@ class Trainer:
         self.progress = Progress(best_by=config.validation.best_by)
         if begun:
             self._load(begun)
+        elif initial_model is None and self.learner.voice is not None:
+            self._begin_voice()
         if self.is_main:
             record_config(self.folder, config)
         self.resumed = resume
@@ -167,6 +171,18 @@ class Trainer:
                 self._say(f"{why} at step {step}, saved; --resume goes on from here")
                 self.stopped = stop
                 break
+
+    def _begin_voice(self) -> None:
+        """Gives a new voice linear paths that say what the first few minutes of crops have."""
+        data = self.config.data
+        seconds = data.batch_size * data.segment_samples / self.config.model.sample_rate
+        count = math.ceil(_SECONDS_TO_BEGIN / seconds)
+        unexplained = self.learner.begin_voice(list(islice(self._batches(), count)))
+        if self.is_main:
+            self.console.print(
+                f"linear paths: {unexplained:.1%} of the envelope's power unexplained",
+                highlight=False,
+            )
 
     def _any(self, flag: bool) -> bool:
         return any_process(flag, self.accelerator.device)
