@@ -165,7 +165,7 @@ _TABLE = (
     Metric(
         *("visqol", "ViSQOL", "ViSQOL, speech (MOS-LQO, 1 to 5)", 2, "more"),
         function=f"{_NEURAL}:visqol",
-        packages=("visqol",),
+        packages=("visqol", "ai_edge_litert"),
     ),
 )
 

@@ -18,8 +18,6 @@ from codec.evaluation.judges import EXTRA
 from codec.evaluation.pairs import SCORED_RATE, Wave, judging
 from codec.extras import needing
 
-_VISQOL_PEAK = 1.0
-
 
 @judging(shortest=0.5)
 def distillmos(reference: Wave, decoded: Wave) -> float:
@@ -46,8 +44,9 @@ def _distillmos() -> Any:
 def visqol(reference: Wave, decoded: Wave) -> float:
     """ViSQOL v3 (Chinen et al. 2020) for speech: similarity of gammatone spectrograms, 1 to 5.
 
-    With the polynomial that maps similarity to opinions, which gives equal recordings 5; the
-    lattice of later versions needs a package that is not everywhere, and gives other numbers.
+    Similarity becomes opinion by the lattice that ViSQOL's own program has had since version 3.3;
+    without `ai-edge-litert` the package would take a polynomial instead, which says 3.8 where the
+    lattice says 2.4, so it is asked for the lattice or nothing.
     Arguments and errors as `codec.evaluation.metrics.pesq_nb`; NaN where silent or under 0.5 s, or
     where no stretch of the reference is loud enough to compare.
     """
@@ -64,7 +63,8 @@ def visqol(reference: Wave, decoded: Wave) -> float:
 def _visqol() -> Any:
     logging.getLogger("visqol").setLevel(logging.ERROR)
     with needing(EXTRA):
+        from ai_edge_litert import interpreter  # noqa: F401  (an ImportError of visqol's names none)
         from visqol import VisqolApi
     judge = VisqolApi()
-    judge.create(mode="speech", use_lattice_model=False)
+    judge.create(mode="speech", use_lattice_model=True)
     return judge
