@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -237,7 +238,8 @@ class ChunkedDecoder(_Stream):
     """Turns the codes of one signal, which come in pieces, into speech; `Codec.decoder` makes it.
 
     All pieces' waves one after the other are what `Codec.decode` gives for the whole, bit for bit,
-    wherever the codes were cut: frames * hop_length samples.
+    wherever the codes were cut: frames * hop_length samples. Of a decoder with memory, windows give
+    what that takes, and it goes through them one after the other.
 
     Attributes:
         channels: signals that are decoded side by side, each by itself.
@@ -254,12 +256,16 @@ class ChunkedDecoder(_Stream):
         """
         decoder = autoencoder.decoder
         super().__init__(channels, decoder_grid(decoder, window))
-        self.delay = self._grid.window + self._grid.after
+        self.delay = self._grid.window + self._grid.after + decoder.lookahead
         self._decoder = decoder
+        self._early = decoder.lookahead * decoder.hop_length  # samples before the signal's first
+        memory = decoder.memory
+        self._memory = [memory.initial_state(1) for _ in range(channels)] if memory else []
         self._quantizer = autoencoder.quantizer
         self._device = next(autoencoder.parameters()).device
         self._n_quantizers: int | None = None  # known from the first piece on
         self._cutter: _Cutter | None = None
+        self._last: Tensor | None = None  # frame, (channels, n, 1)
 
     def push(self, codes: Tensor | np.ndarray) -> Tensor:
         """Takes the next frames, any number of them, and returns the samples that are ready.
@@ -279,9 +285,12 @@ class ChunkedDecoder(_Stream):
         codes = self._checked(torch.as_tensor(codes))
         if self._cutter is None:
             self._n_quantizers = codes.shape[1]
-            shape = (*codes.shape[:2], self._grid.before + self.delay)
+            length = self._grid.before + self._grid.window + self._grid.after
+            shape = (*codes.shape[:2], length)
             buffer = torch.zeros(shape, dtype=torch.int64, device=self._device)
             self._cutter = _Cutter(self._grid, 1, buffer)
+        if codes.shape[-1]:
+            self._last = codes[..., -1:].clone()
         return self._run(self._cutter.push(codes))
 
     def finish(self) -> Tensor:
@@ -292,17 +301,36 @@ class ChunkedDecoder(_Stream):
         """
         self._require_open()
         self._finished = True
-        return self._run(self._cutter.finish() if self._cutter else iter(()))
+        if self._cutter is None or self._last is None:
+            return self._run(iter(()))
+        held = self._last.expand(-1, -1, self._decoder.lookahead)  # as the decoder's forward does
+        return self._run(chain(self._cutter.push(held), self._cutter.finish()))
 
     def _run(self, windows: Iterator[_Window]) -> Tensor:
         waves = [torch.zeros(self.channels, 0, device=self._device)]
-        waves += _run_windows(windows, self._wave, self._device)
-        return torch.cat(waves, dim=-1)
+        waves += [self._remembered(y) for y in _run_windows(windows, self._window, self._device)]
+        wave = torch.cat(waves, dim=-1)
+        early = min(self._early, wave.shape[-1])
+        self._early -= early
+        return wave[:, early:]
 
-    def _wave(self, row: Tensor, window: _Window) -> Tensor:
-        wave = self._decoder(self._quantizer.decode(row[None]))[:, 0]
-        hop = self._decoder.hop_length
-        return wave[:, window.context * hop : (window.context + window.frames) * hop]
+    def _window(self, row: Tensor, window: _Window) -> Tensor:
+        """(1, channels, n) of the frames that are wanted."""
+        y = self._decoder.windowed(self._quantizer.decode(row[None]))
+        unit = y.shape[-1] // row.shape[-1]
+        return y[..., window.context * unit : (window.context + window.frames) * unit]
+
+    def _remembered(self, windowed: Tensor) -> Tensor:
+        """The wave (channels, samples) of all channels' next window."""
+        memory = self._decoder.memory
+        if memory is None:
+            return windowed[:, 0]
+        waves = []
+        with torch.inference_mode():
+            for channel, state in enumerate(self._memory):
+                wave, self._memory[channel] = memory.step(windowed[channel : channel + 1], state)
+                waves.append(wave[:, 0])
+        return torch.cat(waves)
 
     def _checked(self, codes: Tensor) -> Tensor:
         most = self._quantizer.n_quantizers
@@ -327,8 +355,11 @@ class ChunkedDecoder(_Stream):
 
 def _run_windows(
     windows: Iterator[_Window], run: Callable[[Tensor, _Window], Tensor], device: torch.device
-) -> list[Tensor]:
-    """What `run` makes of every channel of every window, (channels, ...) each."""
+) -> Iterator[Tensor]:
+    """What `run` makes of every channel of every window, (channels, ...) each.
+
+    What is done with one before the next is asked for has one thread as well.
+    """
 
     def together(rows: list[Tensor], window: _Window) -> Tensor:
         with torch.inference_mode():
@@ -337,7 +368,7 @@ def _run_windows(
     # A copy has the same alignment in memory for every channel, and stays when the window moves on.
     tasks = (partial(together, [row.clone() for row in w.piece], w) for w in windows)
     with _reproducible():
-        return list(side_by_side(tasks) if device.type == "cpu" else (task() for task in tasks))
+        yield from side_by_side(tasks) if device.type == "cpu" else (task() for task in tasks)
 
 
 def _reproducible() -> AbstractContextManager[None]:

@@ -249,21 +249,25 @@ class StreamEncoder(_Stream):
 class StreamDecoder(_Stream):
     """Turns codes into speech as they come; `Codec.stream_decoder` makes it.
 
-    A frame that got lost is pushed as None and filled in, see `codec.concealment`. A context
-    manager, though nothing but memory is freed at its end. Answers have a batch axis if the last
+    With `lookahead` a frame's samples come with the codes of the frame so much later, the last ones
+    with `flush`. A frame that got lost is pushed as None and filled in, see `codec.concealment`;
+    the fade counts frames that come out. A context manager, though nothing but memory is freed at its end. Answers have a batch axis if the last
     push of codes had one; before the first, if batch > 1.
 
     Attributes:
         batch: signals side by side, pushed together.
         n_quantizers: codebooks that every push has; none: any number, each push its own.
         hop_length: samples a frame.
+        lookahead: frames that are held back.
     """
 
-    _remembered = ("latent", "heard", "limit", "lost")
+    _remembered = ("latent", "heard", "limit", "lost", "early", "before")
     _latent: Tensor  # the last, (batch, dimension, 1)
     _heard: Tensor  # the last samples of frames that came, (batch, 1, samples); none at first
     _limit: Tensor  # see `Concealment`
     _lost: Tensor  # (1,) int64 on the CPU: frames missing in a row, up to now
+    _early: Tensor  # likewise: frames of this stream that look-ahead still has to hold back
+    _before: Tensor  # likewise: of the decoder's next frames, those before its signal's first
 
     def __init__(
         self,
@@ -283,12 +287,13 @@ class StreamDecoder(_Stream):
         self.n_quantizers = n_quantizers
         self._quantizer = autoencoder.quantizer
         decoder = autoencoder.decoder
+        self.lookahead = decoder.lookahead
         device = next(decoder.parameters()).device
         self._concealment = Concealment(sample_rate, decoder.hop_length, device)
         super().__init__(decoder, decoder.hop_length, batch, fingerprint, sample_rate)
 
     def push(self, codes: Tensor | np.ndarray | None, frames: int = 1) -> Tensor:
-        """Takes the next frames, any number of them, and returns all of their samples.
+        """Takes the next frames, any number of them, and returns the samples they complete.
 
         Args:
             codes: integers in [0, codebook_size), (batch, n, frames), or (n,) or (n, frames) where
@@ -296,7 +301,8 @@ class StreamDecoder(_Stream):
             frames: how many got lost; of no consequence for codes.
 
         Returns:
-            float32 (batch, 1, frames * hop_length), or (samples,) for codes without a batch axis.
+            float32 (batch, 1, frames * hop_length), or (samples,) for codes without a batch axis;
+            the first `lookahead` frames of a signal give nothing yet.
 
         Raises:
             BitstreamError: codes of another shape or out of range; nothing was taken.
@@ -310,19 +316,28 @@ class StreamDecoder(_Stream):
                 wave = self._decode(self._latents(torch.as_tensor(codes)))
         return self._answer(wave if self._batched else wave[:, 0])
 
+    def _begun(self) -> bool:
+        """Whether the decoder has heard anything."""
+        return bool(self._heard.shape[-1]) or int(self._before) < self.lookahead
+
     def flush(self) -> Tensor:
-        """Ends the signal; the next push begins a new one.
+        """Ends the signal, its last frame held for the look-ahead; the next push begins a new one.
 
         Returns:
-            float32 (batch, 1, 0) or (0,): no sample of a frame that was pushed is ever held back.
+            float32 (batch, 1, samples) or (samples,): what look-ahead has held back, nothing
+            without.
 
         Raises:
             ValueError: the stream is closed.
         """
         self._require_open()
+        with torch.inference_mode(), self._exact():
+            if int(self._lost) or not self._begun():
+                wave = self._conceal(self.lookahead)
+            else:
+                wave = self._decode(self._latent.expand(-1, -1, self.lookahead))
         self._reset()
-        nothing = torch.zeros(self.batch, 1, 0, device=self._device)
-        return nothing if self._batched else nothing[0, 0]
+        return self._answer(wave if self._batched else wave[:, 0])
 
     def _reset(self) -> None:
         super()._reset()
@@ -330,47 +345,67 @@ class StreamDecoder(_Stream):
         self._heard = torch.zeros(self.batch, 1, 0, device=self._device)
         self._limit = torch.ones(self.batch, 1, 1, device=self._device)
         self._lost = torch.zeros(1, dtype=torch.int64)
+        self._early = torch.full((1,), self.lookahead)
+        self._before = torch.full((1,), self.lookahead)
 
     def _decode(self, latent: Tensor) -> Tensor:
         """(batch, dimension, frames) -> (batch, 1, samples)."""
-        layers, waves = self._layers, []
-        for start in range(0, latent.shape[-1], self._frames_at_once):
-            wave, layers = self._chain.step(
-                latent[..., start : start + self._frames_at_once], layers
-            )
-            waves.append(wave)
-        if not waves:
-            return latent.new_zeros(self.batch, 1, 0)
+        waves = [self._sound(piece) for piece in latent.split(self._frames_at_once, dim=-1)]
         wave = waves[0] if len(waves) == 1 else torch.cat(waves, dim=-1)
+        if not wave.shape[-1]:
+            return wave
         lost = int(self._lost)
         if lost:
             wave = self._concealment.recover(wave, self._limit, lost)
             self._lost, self._limit = torch.zeros_like(self._lost), torch.ones_like(self._limit)
+        wave = self._without_early(wave)
         samples = self._concealment.heard_samples
         heard = wave if wave.shape[-1] >= samples else torch.cat((self._heard, wave), dim=-1)
         # Copies: what was returned is the caller's, and long waves shall not be kept alive.
         self._heard, self._latent = heard[..., -samples:].clone(), latent[..., -1:].clone()
-        self._layers = layers
         return wave
 
+    def _sound(self, latent: Tensor) -> Tensor:
+        """The decoder's next frames, silent where they lie before its signal."""
+        wave, self._layers = self._chain.step(latent, self._layers)
+        before = min(int(self._before), latent.shape[-1])
+        if before:
+            wave = torch.cat(
+                (
+                    torch.zeros_like(wave[..., : before * self.hop_length]),
+                    wave[..., before * self.hop_length :],
+                ),
+                dim=-1,
+            )
+            self._before = self._before - before
+        return wave
+
+    def _without_early(self, wave: Tensor) -> Tensor:
+        """What of the next frames is to be given out."""
+        early = min(int(self._early), wave.shape[-1] // self.hop_length)
+        self._early = self._early - early
+        return wave[..., early * self.hop_length :]
+
     def _conceal(self, frames: int) -> Tensor:
-        """(batch, 1, frames * hop_length) in place of frames that are missing."""
+        """(batch, 1, samples) in place of frames that are missing."""
         if frames < 0:
             raise ValueError(f"{frames} lost frames: give 0 or more")
         wave = torch.zeros(self.batch, 1, frames * self.hop_length, device=self._device)
-        if not self._heard.shape[-1]:
-            return wave  # nothing was said yet
+        if not self._begun():
+            return self._without_early(wave)  # nothing was said yet
         lost, faded = int(self._lost), self._concealment.faded_frames
         for frame in range(min(frames, faded - lost)):
-            sound, self._layers = self._chain.step(self._latent, self._layers)
+            sound = self._sound(self._latent)
             start = frame * self.hop_length
+            heard = self._heard if self._heard.shape[-1] else sound
             wave[..., start : start + self.hop_length], self._limit = self._concealment.shape(
-                sound, self._heard, self._limit, lost + frame
+                sound, heard, self._limit, lost + frame
             )
         self._lost = torch.full_like(self._lost, min(lost + frames, faded))
         if int(self._lost) == faded:
             self._layers = self._chain.initial_state(self.batch)
-        return wave
+            self._before = torch.full_like(self._before, self.lookahead)
+        return self._without_early(wave)
 
     def _latents(self, codes: Tensor) -> Tensor:
         """(batch, dimension, frames) of codes as they were pushed."""

@@ -5,6 +5,7 @@ for causal models `Codec.stream_decoder`, which needs no windows. This one lets 
 ahead be streamed with the delay that is wanted.
 """
 
+from codec.errors import SottoError
 from codec.foreign.chunked import Chunked
 from codec.foreign.layers import clipped
 from codec.foreign.stream import ForeignDecoder
@@ -39,9 +40,15 @@ def sotto_decoder(autoencoder: Autoencoder, *, window: int, sample_rate: int) ->
         sample_rate: Hz.
 
     Raises:
+        SottoError: the decoder depends on all that came before, which no window has.
         ValueError: `window` is not positive.
     """
     decoder, quantizer = autoencoder.decoder, autoencoder.quantizer
+    if decoder.memory is not None:
+        raise SottoError(
+            "a voice runs on a phase that adds up over all that came before, which no window has; "
+            "use codec.stream_decoder() or codec.decoder()"
+        )
     return ForeignDecoder(
         quantizer.decode,
         [Chunked(decoder, DecoderLayers(decoder), window=window)],

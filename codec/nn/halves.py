@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec.nn.convolution import Chain, State
+from codec.nn.convolution import Chain, State, StreamingLayer
 
 
 class WaveEncoder(Chain):
@@ -58,8 +58,8 @@ class WaveDecoder(Chain):
         dimension: channels of the latent.
         lookahead: frames after its own that a frame of the wave waits for. `forward` holds the last
             frame of the latent so long; `step` answers so many frames late, from before the wave.
-        receptive_field: frames that the hop_length samples of one frame depend on; `input_span`
-            says which.
+        receptive_field: frames that the hop_length samples of one frame depend on, `memory` apart;
+            `input_span` says which.
     """
 
     def __init__(self, layers: Iterable[nn.Module], *, hop_length: int, dimension: int) -> None:
@@ -67,6 +67,16 @@ class WaveDecoder(Chain):
         self.hop_length = hop_length
         self.dimension = dimension
         self.lookahead = 0
+
+    @property
+    def memory(self) -> StreamingLayer | None:
+        """A layer at the end that depends on all that came before it; None: there is none."""
+        return None
+
+    def windowed(self, latent: Tensor) -> Tensor:
+        """What can be computed in windows: (batch, channels, n) for `memory`, or the wave."""
+        y: Tensor = self(latent)
+        return y
 
     @property
     def receptive_field(self) -> int:

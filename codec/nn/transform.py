@@ -106,7 +106,9 @@ class Synthesis(StreamingLayer):
         self.hop_length = hop_length
         self.causal = causal
         self.left_trim = 0 if causal else hop_length - hop_length // 2
-        self.register_buffer("basis", fixed_table(lambda: _synthesis_basis(hop_length)), persistent=False)
+        self.register_buffer(
+            "basis", fixed_table(lambda: _synthesis_basis(hop_length)), persistent=False
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Synthesise a whole signal."""

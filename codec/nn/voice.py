@@ -193,7 +193,9 @@ class VoiceSynthesis(StreamingLayer):
         breath = self.noise_gain * magnitude * (1 - voiced + _SILENT_SHARE).sqrt()
         real, imaginary = (pulses @ self.analysis).chunk(2, dim=-1)
         cosine, sine = phase.cos() * voice, phase.sin() * voice
-        spectrum = torch.cat((real * cosine - imaginary * sine, real * sine + imaginary * cosine), -1)
+        spectrum = torch.cat(
+            (real * cosine - imaginary * sine, real * sine + imaginary * cosine), -1
+        )
         noise = x[..., rows.noise] * torch.cat((breath, breath), dim=-1)
         return spectrum + noise + x[..., rows.free]
 

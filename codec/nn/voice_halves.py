@@ -217,9 +217,7 @@ class VoiceDecoder(WaveDecoder):
             expansion=expansion,
             controls=synthesis.controls,
         )
-        super().__init__(
-            [trunk, synthesis], hop_length=math.prod(strides), dimension=dimension
-        )
+        super().__init__([trunk, synthesis], hop_length=math.prod(strides), dimension=dimension)
         self.lookahead = lookahead
 
     @property
@@ -231,6 +229,15 @@ class VoiceDecoder(WaveDecoder):
     def synthesis(self) -> VoiceSynthesis:
         """From controls to the wave."""
         return self.layers[1]  # type: ignore[return-value]
+
+    @property
+    def memory(self) -> VoiceSynthesis:
+        """The source, whose phase is a sum over all that came before."""
+        return self.synthesis
+
+    def windowed(self, latent: Tensor) -> Tensor:
+        """Controls, of which those of a frame depend on a few frames of the latent alone."""
+        return self.trunk(latent)
 
     @property
     def shift(self) -> int:

@@ -154,9 +154,7 @@ class Learner:
             gradient = gradient + torch.autograd.grad(decoded, leaf, of_wave)[0]
         return controls, gradient
 
-    def _judge_waves(
-        self, step: int, decoded: Tensor, wave: Tensor, report: StepReport
-    ) -> Tensor:
+    def _judge_waves(self, step: int, decoded: Tensor, wave: Tensor, report: StepReport) -> Tensor:
         """The gradient of decoded waves (takes * batch, 1, samples); discriminators learn."""
         with self.accelerator.autocast():  # of use to Whisper; spectra are float32 all the same
             losses = self.objective.wave_losses(decoded, wave)
