@@ -24,6 +24,7 @@ from codec.nn.parameters import (
     PARAMETERS,
     envelope_frequencies,
 )
+from codec.resampling import resample
 
 Parameters = NDArray[np.float32]
 
@@ -31,6 +32,7 @@ ANALYSIS_VERSION = 1  # raised when the same wave gives other parameters
 
 _NOISE = 1e-5  # deviation of what is added, so that digital silence has a finite logarithm
 _ALL_NOISE = -0.5  # dB: where WORLD's own decoder of aperiodicities stops taking frames for voiced
+_LOWEST_RATE = 16000  # below, D4C has no band at 3 kHz, and its test for voice none to compare
 # Harvest's memory grows with the wave, a recording of hours is cut; frames.
 _AT_ONCE = 60 * FRAMES_PER_SECOND
 _CONTEXT = FRAMES_PER_SECOND
@@ -79,6 +81,8 @@ def analyse(wave: NDArray[np.float32], sample_rate: int) -> Parameters:
     if wave.ndim != 1 or not wave.size:
         raise ValueError(f"need a wave of (samples,), at least one, got {wave.shape}")
     frames = frames_of(wave.size, sample_rate)
+    if sample_rate < _LOWEST_RATE:
+        return _analyse_low(wave, sample_rate)
     # Whole hops, and not less than Harvest can filter.
     noisy = np.zeros(max(frames * hop, sample_rate // 10))
     noisy[: wave.size] = wave
@@ -98,6 +102,18 @@ def analyse(wave: NDArray[np.float32], sample_rate: int) -> Parameters:
 def silence(sample_rate: int) -> Parameters:
     """Parameters of digital silence, (66,) float32: the mean over a second of it."""
     return analyse(np.zeros(sample_rate, np.float32), sample_rate).mean(axis=1)
+
+
+def _analyse_low(wave: NDArray[np.float32], sample_rate: int) -> Parameters:
+    """`analyse` of a rate at which D4C does not work, by way of a multiple of it."""
+    factor = -(-_LOWEST_RATE // sample_rate)
+    high = sample_rate * factor
+    found = analyse(resample(wave[None], sample_rate, high)[0], high)
+    points, there = envelope_frequencies(sample_rate), envelope_frequencies(high)
+    to_points = np.stack([np.interp(points, there, row) for row in np.eye(ENVELOPE)], axis=1)
+    # The same power in a share of the band.
+    found[:ENVELOPE] = to_points @ found[:ENVELOPE] - np.log(factor)
+    return found
 
 
 def _analyse(world: ModuleType, noisy: NDArray[np.float64], sample_rate: int) -> Parameters:
