@@ -160,7 +160,7 @@ class ParametersLossConfig(Section):
 
     weight: float = Field(0.0, ge=0)
     """Of all of it, beside losses on the wave. More than 0: the corpus is analysed before the first
-    step, a fifth of its duration on a core, once."""
+    step, a twenty-fifth of its duration on a core, once."""
     difference: float = Field(0.7, ge=0)
     """Of what the envelope changes from frame to frame, beside the envelope itself."""
     aperiodicity: float = Field(0.3, ge=0)
