@@ -167,6 +167,29 @@ _TABLE = (
         function=f"{_NEURAL}:visqol",
         packages=("visqol", "ai_edge_litert"),
     ),
+    Metric(
+        *("dnsmos", "DNSMOS", "DNSMOS P.835, overall (1 to 5)", 2, "more"),
+        function=f"{_NEURAL}:dnsmos",
+        packages=("speechmos", "onnxruntime"),
+        alone=True,
+    ),
+    Metric(
+        *("plcmos", "PLCMOS", "PLCMOS (1 to 5)", 2, "more"),
+        function=f"{_NEURAL}:plcmos",
+        packages=("speechmos", "onnxruntime"),
+        alone=True,
+    ),
+    Metric(
+        *("speaker", "speaker", "likeness of the speaker (cosine, up to 1)", 3, "more"),
+        function=f"{_NEURAL}:speaker",
+        packages=("resemblyzer", "librosa", "webrtcvad", "pkg_resources"),
+    ),
+    Metric(
+        *("dwer", "dWER", "words told differently (share)", 3, "less"),
+        function="codec.evaluation.transcripts:dwer",
+        losses=("whisper",),
+        takes=("whisper",),
+    ),
 )
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _TABLE}

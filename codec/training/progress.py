@@ -31,5 +31,5 @@ class Progress:
     @classmethod
     def saved(cls, values: dict[str, Any], initial_model: str | None) -> Self:
         """Of a checkpoint; one that an earlier Sotto wrote does not know `losses`."""
-        unknown = None if initial_model else {}
+        unknown: dict[str, float] | None = None if initial_model else {}
         return cls(**({"losses": unknown} | values))
