@@ -149,7 +149,9 @@ class Evaluation:
     def _fitting(self, rates: Sequence[RateSummary]) -> list[list[str]]:
         """The metrics, in groups of as many as a table has room for."""
         groups: list[list[str]] = [[]]
-        room = free = _TABLE_WIDTH - max(len(rate.codec) for rate in rates) - len("   kbps  books")
+        room = free = (
+            _TABLE_WIDTH - max(len(rate.codec) for rate in rates) - len("  kbps  books   ")
+        )
         for name in self.metrics:
             cells = [_cell(rate.intervals.get(name), METRICS[name].decimals) for rate in rates]
             lines = [line for cell in cells for line in cell.splitlines()]
