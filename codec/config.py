@@ -1,8 +1,8 @@
 """Every key a YAML run description may have: typed, documented, checked.
 
 The model's own keys are in `codec.config_model`, the discriminators' in
-`codec.config_discriminators`; reading files, `base:` and command-line overrides live in
-`codec.config_files`.
+`codec.config_discriminators`, those of what is measured on the way in `codec.config_validation`;
+reading files, `base:` and command-line overrides live in `codec.config_files`.
 """
 
 import math
@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from codec.config_discriminators import DiscriminatorsConfig
 from codec.config_model import ConvNeXtConfig, ModelConfig, Section, VoiceDecoderConfig
+from codec.config_validation import ValidationConfig
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 WindowLength = Annotated[int, Field(ge=16)]
@@ -202,6 +203,10 @@ class LossesConfig(Section):
     commitment: CommitmentLossConfig = CommitmentLossConfig()
     codebook: CodebookLossConfig = CodebookLossConfig()
 
+    def weights(self) -> dict[str, float]:
+        """Of the losses that are not switched off, by their names."""
+        return {name: loss.weight for name, loss in self if loss.weight}
+
 
 class BalancerConfig(Section):
     """How the losses on the decoded waveform share its gradient."""
@@ -260,23 +265,6 @@ class TrainingConfig(Section):
     def _no_means_no(cls, value: object) -> object:
         # YAML takes an unquoted `no` for False.
         return "no" if value is False else value
-
-
-class ValidationConfig(Section):
-    """What is measured on held-out clips, and how often."""
-
-    every: int = Field(1000, gt=0)
-    clips: int = Field(16, gt=0)
-    seconds: float = Field(4.0, gt=0)
-    """Longest part of a clip that is scored."""
-    kbps: list[float] | None = Field(None, min_length=1)
-    """Rates to score; none: the default rate and half of it."""
-    logged_clips: int = Field(3, ge=0)
-    """Clips whose audio and spectrograms go to TensorBoard."""
-    best_by: Literal["pesq_nb", "pesq_wb", "stoi", "mel_distance", "buzz"] = "pesq_wb"
-    """The metric, at the highest scored rate, that decides which model is the best."""
-    workers: int = Field(2, ge=0)
-    """Processes that score."""
 
 
 class Config(Section):
