@@ -6,7 +6,7 @@ Both join others in `codec.nn.discriminator.Discriminators`, one for each window
 import torch
 from torch import Tensor, nn
 
-from codec.nn.discriminator import LayerStack, convolution
+from codec.nn.discriminator import LayerStack, normed_convolution
 from codec.spectra import stft
 
 FLOOR = 1e-4
@@ -45,12 +45,12 @@ class BandsDiscriminator(nn.Module):
         super().__init__()
         self.n_fft = n_fft
         layers = [
-            convolution(3, channels, (3, 9), stride=(1, 4)),
-            convolution(channels, 2 * channels, (3, 5), stride=(1, 2)),
-            convolution(2 * channels, 4 * channels, (3, 5), stride=(2, 2)),
-            convolution(4 * channels, 4 * channels, (3, 3)),
+            normed_convolution(3, channels, (3, 9), stride=(1, 4)),
+            normed_convolution(channels, 2 * channels, (3, 5), stride=(1, 2)),
+            normed_convolution(2 * channels, 4 * channels, (3, 5), stride=(2, 2)),
+            normed_convolution(4 * channels, 4 * channels, (3, 3)),
         ]
-        self.stack = LayerStack(layers, convolution(4 * channels, 1, (3, 3)), slope=0.2)
+        self.stack = LayerStack(layers, normed_convolution(4 * channels, 1, (3, 3)), slope=0.2)
 
     def forward(self, wave: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Judge `wave` (batch, 1, samples).
@@ -84,12 +84,12 @@ class FramesDiscriminator(nn.Module):
         super().__init__()
         self.n_fft = n_fft
         layers = [
-            convolution(n_fft // 2 + 1, channels, (3,)),
-            convolution(channels, channels, (5,), groups=groups),
-            convolution(channels, channels, (5,), stride=(2,), groups=groups),
-            convolution(channels, channels, (5,), stride=(2,), groups=groups),
+            normed_convolution(n_fft // 2 + 1, channels, (3,)),
+            normed_convolution(channels, channels, (5,), groups=groups),
+            normed_convolution(channels, channels, (5,), stride=(2,), groups=groups),
+            normed_convolution(channels, channels, (5,), stride=(2,), groups=groups),
         ]
-        self.stack = LayerStack(layers, convolution(channels, 1, (3,)), slope=0.2)
+        self.stack = LayerStack(layers, normed_convolution(channels, 1, (3,)), slope=0.2)
 
     def forward(self, wave: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Judge `wave` (batch, 1, samples).

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from codec.nn.discriminator import DiscriminatorOutput, LayerStack, convolution
+from codec.nn.discriminator import DiscriminatorOutput, LayerStack, normed_convolution
 
 
 class ParameterDiscriminator(nn.Module):
@@ -23,12 +23,12 @@ class ParameterDiscriminator(nn.Module):
         super().__init__()
         wide = 2 * channels
         layers = [
-            convolution(1, channels, (5, 5), stride=(2, 1)),
-            convolution(channels, wide, (5, 5), stride=(2, 2)),
-            convolution(wide, wide, (5, 3), stride=(2, 1)),
-            convolution(wide, wide, (3, 3)),
+            normed_convolution(1, channels, (5, 5), stride=(2, 1)),
+            normed_convolution(channels, wide, (5, 5), stride=(2, 2)),
+            normed_convolution(wide, wide, (5, 3), stride=(2, 1)),
+            normed_convolution(wide, wide, (3, 3)),
         ]
-        self.stack = LayerStack(layers, convolution(wide, 1, (3, 3)), slope=0.2)
+        self.stack = LayerStack(layers, normed_convolution(wide, 1, (3, 3)), slope=0.2)
 
     def forward(self, envelope: Tensor) -> DiscriminatorOutput:
         """Judge `envelope` (batch, 64, frames): float32 log power, see `codec.nn.parameters`.
