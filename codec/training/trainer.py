@@ -6,11 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-<<<<<<< HEAD
-from dataclasses import dataclass
 from itertools import islice
-=======
->>>>>>> judges
 from types import FrameType
 
 import torch
@@ -88,13 +84,10 @@ class Trainer:
         )
         if begun:
             self._load(begun)
-<<<<<<< HEAD
         elif initial_model is None and self.learner.voice is not None:
             self._begin_voice()
-=======
         if self.progress.losses is not None:
             self.progress.losses |= config.losses.weights()
->>>>>>> judges
         if self.is_main:
             record_config(self.folder, config)
         self.resumed = resume
