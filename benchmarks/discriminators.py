@@ -35,6 +35,7 @@ from codec.config import Config
 from codec.config_files import load_config
 from codec.losses.adversarial import AdversarialLoss, feature_matching
 from codec.nn.parameters import ENVELOPE, FRAMES_PER_SECOND
+from codec.data.batches import Batch
 from codec.training.learner import Learner
 from codec.training.objective import build_parameter_discriminator
 from codec.training.pieces import random_piece
@@ -81,7 +82,7 @@ class AtPrecision(Accelerator):
 def learner_step(config: Config, precision: str, wave: Tensor) -> Step:
     """Steps of a learner on the same batch."""
     learner = Learner(config, AtPrecision(precision))
-    return lambda step: learner.step(step, wave)
+    return lambda step: learner.step(step, Batch(wave))
 
 
 class ParameterGame:

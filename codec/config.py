@@ -309,7 +309,32 @@ class Config(Section):
                 rates = ", ".join(f"{rate:g}" for rate in possible)
                 raise ValueError(f"validation.kbps {kbps:g} is not one of {rates}")
         self._check_losses()
+        self._check_targets()
         return self
+
+    def _check_targets(self) -> None:
+        """That there is something to learn from, and something that can."""
+        losses = self.losses
+        if losses.parameters.weight and not isinstance(self.model.decoder, VoiceDecoderConfig):
+            raise ValueError(
+                "losses.parameters needs a decoder that has them: set model.decoder.kind: voice, "
+                "or losses.parameters.weight to 0"
+            )
+        if not (losses.mel.weight or losses.waveform.weight or losses.parameters.weight):
+            raise ValueError(
+                "losses.mel.weight, losses.waveform.weight and losses.parameters.weight are all 0; "
+                "one must be positive"
+            )
+        parameters, judge = losses.parameters, self.discriminators.parameters
+        if (
+            parameters.weight
+            and (parameters.adversarial or parameters.feature_matching)
+            and not judge
+        ):
+            raise ValueError(
+                "discriminators.parameters is null, but losses.parameters.adversarial or "
+                "feature_matching is positive; set both to 0, or discriminators.parameters to {}"
+            )
 
     def _check_losses(self) -> None:
         losses = self.losses
@@ -326,16 +351,6 @@ class Config(Section):
                 f"losses.spectrum.takes is {losses.spectrum.takes}, for which takes have to differ "
                 "and be compared: give the decoder noise (model.decoder.kind: convnext, "
                 "noise_channels: 32) and losses.spectrum.weight more than 0, or leave takes out"
-            )
-        if losses.parameters.weight and not isinstance(decoder, VoiceDecoderConfig):
-            raise ValueError(
-                "losses.parameters needs a decoder that has them: set model.decoder.kind: voice, "
-                "or losses.parameters.weight to 0"
-            )
-        if not (losses.mel.weight or losses.waveform.weight or losses.parameters.weight):
-            raise ValueError(
-                "losses.mel.weight, losses.waveform.weight and losses.parameters.weight are all 0; "
-                "one must be positive"
             )
         adversarial = losses.adversarial.weight or losses.feature_matching.weight
         if adversarial and not self.discriminators.of_waves():

@@ -251,8 +251,9 @@ class StreamDecoder(_Stream):
 
     With `lookahead` a frame's samples come with the codes of the frame so much later, the last ones
     with `flush`. A frame that got lost is pushed as None and filled in, see `codec.concealment`;
-    the fade counts frames that come out. A context manager, though nothing but memory is freed at its end. Answers have a batch axis if the last
-    push of codes had one; before the first, if batch > 1.
+    the fade counts frames that come out. A context manager, though nothing but memory is freed at
+    its end. Answers have a batch axis if the last push of codes had one; before the first, if
+    batch > 1.
 
     Attributes:
         batch: signals side by side, pushed together.

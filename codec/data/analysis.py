@@ -65,7 +65,7 @@ def frames_of(samples: int, sample_rate: int) -> int:
 def analyse(wave: NDArray[np.float32], sample_rate: int) -> Parameters:
     """Parameters of a voice, every 5 ms.
 
-    Takes a twenty-fifth of the wave's duration on one core. The same wave gives the same parameters.
+    Takes 4 % of the wave's duration on one core. The same wave gives the same parameters.
 
     Args:
         wave: (samples,) float32 in [-1, 1], at least one sample.

@@ -71,7 +71,8 @@ class Learner:
             if isinstance(decoder, VoiceDecoder) and config.losses.parameters.weight > 0
             else None
         )
-        judges = [self.objective.discriminators, self.voice and self.voice.discriminator]
+        of_voice = self.voice.discriminator if self.voice else None
+        judges: list[nn.Module | None] = [self.objective.discriminators, of_voice]
         playing = [judge for judge in judges if judge is not None]
         self.discriminators = nn.ModuleList(playing) if playing else None
         begin_alike(self.model)

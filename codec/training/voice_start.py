@@ -110,6 +110,7 @@ def _set_decoder(decoder: VoiceDecoder, components: Tensor, mean: Tensor) -> Non
 def _assign(layer: Conv1d | ConvTranspose1d, weight: Tensor) -> None:
     """Sets a weight through its weight norm, where it has one."""
     if parametrize.is_parametrized(layer, "weight"):
-        layer.weight = weight
+        parameter = "weight"
+        setattr(layer, parameter, weight)  # goes through the weight norm's inverse
     else:
         layer.weight.copy_(weight)
