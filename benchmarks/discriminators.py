@@ -33,9 +33,9 @@ from torch import Tensor
 
 from codec.config import Config
 from codec.config_files import load_config
+from codec.data.batches import Batch
 from codec.losses.adversarial import AdversarialLoss, feature_matching
 from codec.nn.parameters import ENVELOPE, FRAMES_PER_SECOND
-from codec.data.batches import Batch
 from codec.training.learner import Learner
 from codec.training.objective import build_parameter_discriminator
 from codec.training.pieces import random_piece
