@@ -52,7 +52,7 @@ def test_a_voice_has_harmonics_of_its_pitch_up_to_the_top_and_nothing_between(f0
     # Halfway between the classes F0 is told to a thousandth: find it by its first harmonic.
     told = int(spectrum[: int(1.5 * f0)].argmax())
     assert abs(told - f0) <= max(0.01 * f0, 1)
-    high = spectrum[int(5000) : 7800]
+    high = spectrum[5000:7800]
     assert high.max() > 200 * high.median()
     assert float(wave[..., RATE // 2 :].square().mean()) == pytest.approx(0.01, rel=0.15)
 
