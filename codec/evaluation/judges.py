@@ -264,13 +264,13 @@ def merit(weights: Mapping[str, float], scores: Mapping[str, float]) -> float:
 
 def learnt_from(metrics: Sequence[str], losses: Mapping[str, float] | None) -> str | None:
     """A sentence on those metrics that a model's losses include, or may include; None for none."""
-    by_answer = {answer: [] for answer in ("yes", "unknown")}  # type: dict[str, list[Metric]]
-    for name in metrics:
-        by_answer.get(METRICS[name].learnt(losses), []).append(METRICS[name])
-    if by_answer["yes"]:
-        named = ", ".join(f"{m.heading} ({' '.join(m.losses)})" for m in by_answer["yes"])
-        return f"† learnt from, so no independent judge: {named}"
-    if by_answer["unknown"]:
-        named = ", ".join(f"{m.heading} ({' '.join(m.losses)})" for m in by_answer["unknown"])
-        return f"† may be learnt from, by losses that the model file does not tell: {named}"
-    return None
+    by_losses: dict[str, list[str]] = {}
+    for metric in (METRICS[name] for name in metrics):
+        if metric.learnt(losses) != "no":
+            by_losses.setdefault(" or ".join(metric.losses), []).append(metric.heading)
+    if not by_losses:
+        return None
+    named = "; ".join(f"{', '.join(names)} (by {keys})" for keys, names in by_losses.items())
+    if losses is None:
+        return f"† perhaps learnt from, as the model file does not tell its losses: {named}"
+    return f"† learnt from, so no independent judge: {named}"

@@ -71,7 +71,7 @@ def test_it_is_told_what_was_learnt_from():
     assert [pesq.learnt(None), stoi.learnt(None)] == ["unknown", "no"]
     assert learnt_from(["stoi"], None) is None
     assert learnt_from(["pesq_wb", "mel_distance"], {"mel": 1.0}) == (
-        "† learnt from, so no independent judge: mel (dB) (mel spectrum)"
+        "† learnt from, so no independent judge: mel (dB) (by mel or spectrum)"
     )
 
 

@@ -60,7 +60,7 @@ def test_means_weigh_files_alike_and_rates_by_length():
 @pytest.mark.parametrize(
     ("losses", "told"),
     [
-        (None, "† may be learnt from, by losses that the model file does not tell: PESQ-wb"),
+        (None, "† perhaps learnt from, as the model file does not tell its losses: PESQ-wb"),
         ({"mel": 1.0, "disturbance": 0.5}, "† learnt from, so no independent judge: PESQ-wb"),
         ({"waveform": 1.0}, ""),
     ],
