@@ -9,8 +9,8 @@ class ParameterDiscriminator(nn.Module):
     """Judges the envelope as an image of its points by frames.
 
     Regression alone gives the mean of the envelopes that the latent leaves possible, a muffled
-    one; this tells it from any single one. 13,000 values a second are all it sees, which makes it
-    far cheaper than a discriminator of waves.
+    one; this tells it from any single one. 13,000 values a second are all it sees: it is cheaper
+    than any of waves that hears as much.
 
     Convolutions, points by frames, of 5 x 5, 5 x 5, 5 x 3 and 3 x 3, with strides of 2, 2 and 2
     over the points and, in the second, over the frames.
