@@ -24,8 +24,9 @@ def _spectrum(wave: Tensor, n_fft: int) -> tuple[Tensor, Tensor]:
 def _compressed_magnitude(power: Tensor) -> Tensor:
     """Magnitude to the power 0.3 (Ephrat et al. 2018, §4), of speech within 0 ± 1 or so.
 
-    Uncompressed, the loudest harmonics would be all there is to see. With a logarithm instead the
-    wave's gradient is ten times as large for speech, twenty for speech 60 dB lower.
+    Uncompressed, the loudest harmonics would be all there is to see. With a logarithm instead an
+    untrained discriminator's gradient by the wave is about ten times as large, in quiet passages
+    up to twenty, and would drown those of others.
     """
     return 5 * power**0.15 - 1
 
