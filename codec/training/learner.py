@@ -101,7 +101,7 @@ class Learner:
         begin_alike(self.model)
         with torch.no_grad():
             latent = torch.cat([self.model.encoder(batch.wave) for batch in batches])
-        self.model.quantizer.begin(latent, self.generator)
+        self.model.quantizer.fit(latent, generator=self.generator)
         self.average = WeightAverage(self.model, decay=self.config.training.ema_decay)
         return unexplained
 
