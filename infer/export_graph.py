@@ -113,6 +113,17 @@ class Graph:
         end = _TO_THE_END if stop is None else stop
         return self.node("Slice", x, self.integers(start), self.integers(end), self.integers(axis))
 
+    def corner(self, x: str, starts: Sequence[int], stops: Sequence[int]) -> str:
+        """The same along axes 1, 2 and so on, as many as are given."""
+        axes = range(1, 1 + len(starts))
+        return self.node(
+            "Slice", x, self.integers(*starts), self.integers(*stops), self.integers(*axes)
+        )
+
+    def own_node(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Adds a node of one of ONNX Runtime's own operators, as `node` does."""
+        return self.node(operator, *inputs, domain=_ONNX_RUNTIME, **attributes)
+
     def join(self, *parts: str, axis: int) -> str:
         """Parts one after the other along an axis."""
         return parts[0] if len(parts) == 1 else self.node("Concat", *parts, axis=axis)

@@ -128,20 +128,10 @@ def _strided(
 
 @add.register
 def _transposed(layer: ConvTranspose1d, graph: Graph, x: str) -> str:
-    return transposed(layer, graph, x)
-
-
-def transposed(
-    layer: ConvTranspose1d, graph: Graph, x: str, *, scale: float = 1.0, exact: bool = False
-) -> str:
-    """Adds such a layer, whose output is multiplied by `scale`; for `exact` see `Graph.product`."""
-    # (out, stride, in, 2) -> (2 * in, stride * out)
-    weight = np.float32(scale) * array(layer.weight).transpose(3, 2, 1, 0)
-    matrix = weight.reshape(2 * layer.in_channels, layer.stride * layer.out_channels)
-    bias = np.tile(np.float32(scale) * array(layer.bias), layer.stride)
+    matrix, bias = blocks_of(layer)
     pairs = graph.after(x, 1, layer.in_channels, following=0 if layer.causal else 1)
     newest = x if layer.causal else None
-    blocks = graph.product(pairs, matrix, bias, taps=2, newest=newest, exact=exact)
+    blocks = graph.product(pairs, matrix, bias, taps=2, newest=newest)
     y = graph.reshape(blocks, 0, -1, layer.out_channels)
     return _trimmed(graph, y, layer.left_trim, layer.stride)
 
@@ -290,6 +280,14 @@ def _layer_norm(graph: Graph, x: str, weight: Tensor, bias: Tensor, eps: float) 
 def _trimmed(graph: Graph, y: str, left: int, stride: int) -> str:
     """A wave of one stride too many without what a non-causal layer cuts off."""
     return graph.slice(y, left, left - stride or None) if left else y
+
+
+def blocks_of(layer: ConvTranspose1d) -> tuple[Float, Float]:
+    """Its weights and bias as those of a product: pairs of inputs -> blocks of outputs."""
+    # (out, stride, in, 2) -> (2 * in, stride * out)
+    weight = array(layer.weight).transpose(3, 2, 1, 0)
+    matrix = weight.reshape(2 * layer.in_channels, layer.stride * layer.out_channels)
+    return matrix, np.tile(array(layer.bias), layer.stride)
 
 
 def by_taps(weight: Float) -> Float:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from codec.nn.convolution import Conv1d
 from codec.nn.features import (
     _COMPRESSION,
     ENVELOPE_MIDDLE,
@@ -32,7 +33,7 @@ from codec.nn.voice import (
 )
 from codec.nn.voice_halves import ENVELOPE_SCALE, Sum, VoiceDecoder, VoiceTrunk
 from infer.export_graph import Graph
-from infer.export_layers import add, array, by_taps, transposed
+from infer.export_layers import add, array, blocks_of, by_taps
 
 Float = NDArray[np.float32]
 
@@ -44,11 +45,11 @@ def _sum(layer: Sum, graph: Graph, x: str) -> str:
 
 @add.register
 def _features(layer: VoiceFeatures, graph: Graph, x: str) -> str:
-    hop, window = layer.hop_length, layer.pitch_window
-    hops = -(-window // hop)
-    newest = graph.reshape(x, 0, -1, hop)
-    windows = graph.windows(graph.after(newest, hops - 1, hop), hops, newest=newest)
-    late = graph.slice(windows, hops * hop - layer.envelope_window, None, axis=2)
+    samples = graph.reshape(graph.after(x, layer.left_padding, 1), 0, -1)
+    windows = graph.own_node(
+        "UnfoldTensor", samples, dim=1, size=layer.pitch_window, step=layer.hop_length
+    )
+    late = graph.slice(windows, layer.pitch_window - layer.envelope_window, None, axis=2)
     repeats = _repeats(layer, graph, windows)
     return graph.join(_envelope(layer, graph, late), repeats, axis=2)
 
@@ -69,11 +70,8 @@ def _envelope(layer: VoiceFeatures, graph: Graph, windows: str) -> str:
 
 
 def _repeats(layer: VoiceFeatures, graph: Graph, windows: str) -> str:
-    basis = array(layer.pitch_basis)
-    missing = -len(basis) % layer.hop_length
-    basis = np.pad(basis, ((missing, 0), (0, 0)))
-    bins = basis.shape[1] // 2
-    spectrum = graph.product(windows, basis, exact=True)
+    bins = layer.lags.shape[0]
+    spectrum = graph.product(windows, array(layer.pitch_basis), exact=True)
     parts = graph.split(graph.node("Mul", spectrum, spectrum), bins, bins)
     power = graph.node("Sum", *parts, _scalar(graph, POWER_FLOOR))
     # As in `export_layers`: a power of it, by operators that have vector instructions.
@@ -109,8 +107,8 @@ class _Controls:
 
 
 def _controls(layer: VoiceTrunk, graph: Graph, latent: str, synthesis: VoiceSynthesis) -> _Controls:
-    y = latent
-    for part in list(layer.network.layers)[:-1]:
+    y, linear = _entered(layer, graph, latent)
+    for part in list(layer.network.layers)[1:-1]:
         y = add(part, graph, y)
     head = layer.head
     assert head.bias is not None
@@ -121,21 +119,42 @@ def _controls(layer: VoiceTrunk, graph: Graph, latent: str, synthesis: VoiceSynt
     y = graph.product(y, matrix, array(head.bias) * scale)
     free = synthesis.n_fft + 2
     envelope, aperiodicity, voicing, f0, rest = graph.split(y, ENVELOPE, 1, 1, F0_CLASSES, free)
-    linear = transposed(layer.linear, graph, latent, scale=ENVELOPE_SCALE)
     noise = _noise(layer.noise, graph, latent, layer.stride, synthesis.noise_gain)
     envelope = graph.node("Add", envelope, linear)
     return _Controls(envelope, aperiodicity, voicing, f0, rest, noise)
 
 
+def _entered(layer: VoiceTrunk, graph: Graph, latent: str) -> tuple[str, str]:
+    """What the network's first layer and the linear path make of a latent, by one product."""
+    first, linear = layer.network.layers[0], layer.linear
+    assert isinstance(first, Conv1d) and first.bias is not None
+    weight = array(first.weight)
+    missing = max(0, 2 - weight.shape[2])
+    network = by_taps(np.pad(weight, ((0, 0), (0, 0), (missing, 0))))
+    taps = weight.shape[2] + missing
+    pairs, bias = blocks_of(linear)
+    pairs = np.pad(pairs, ((len(network) - len(pairs), 0), (0, 0)))
+    y = graph.product(
+        graph.after(latent, taps - 1, first.in_channels),
+        np.concatenate((network, np.float32(ENVELOPE_SCALE) * pairs), axis=1),
+        np.concatenate((array(first.bias), np.float32(ENVELOPE_SCALE) * bias)),
+        taps=taps,
+        newest=latent,
+    )
+    y, envelope = graph.split(y, first.out_channels, pairs.shape[1])
+    return y, graph.reshape(envelope, 0, -1, ENVELOPE)
+
+
 def _noise(layer: LatentNoise, graph: Graph, x: str, stride: int, gain: float) -> str:
     """`LatentNoise.noise` of a frame, one time after the other, times a gain."""
-    power = graph.node("ReduceMean", graph.node("Mul", x, x), graph.integers(-1), keepdims=1)
-    rms = graph.node("Sqrt", graph.node("Add", power, _scalar(graph, SILENCE)))
+    # Of twice the latent, which the operator makes of its two inputs.
+    ones = graph.constant(np.ones(layer.projection.shape[1], np.float32))
+    direction = graph.own_node("SkipSimplifiedLayerNormalization", x, x, ones, epsilon=4 * SILENCE)
     projection = array(layer.projection)
     width, dimension = len(projection) // stride, projection.shape[1]
     projection = projection.reshape(width, stride, dimension).transpose(2, 1, 0)
     matrix = projection.reshape(dimension, stride * width)
-    angle = graph.product(graph.node("Div", x, rms), matrix, exact=True)
+    angle = graph.product(direction, matrix, exact=True)
     noise = graph.node("Mul", graph.node("Sin", angle), _scalar(graph, math.sqrt(2) * gain))
     return graph.reshape(noise, 0, -1, width)
 
@@ -154,11 +173,10 @@ def _synthesise(layer: VoiceSynthesis, graph: Graph, controls: _Controls) -> str
     synthesis = np.pad(array(layer.synthesis), ((0, 0), (half, half)))
     frames = graph.product(spectrum, synthesis, exact=True)
     padded = graph.after(frames, WINDOW_HOPS, (WINDOW_HOPS + 1) * hop)
-    blocks = []
-    for late in range(WINDOW_HOPS + 1):
-        first = WINDOW_HOPS - late
-        block = graph.slice(padded if late else frames, late * hop, (late + 1) * hop, axis=2)
-        blocks.append(graph.slice(block, first, -late) if late else block)
+    blocks = [graph.slice(frames, 0, hop, axis=2)]
+    for late in range(1, WINDOW_HOPS + 1):
+        starts, stops = (WINDOW_HOPS - late, late * hop), (-late, (late + 1) * hop)
+        blocks.append(graph.corner(padded, starts, stops))
     return graph.reshape(graph.node("Sum", *blocks), 0, -1, 1)
 
 
@@ -239,9 +257,8 @@ def _spectrum(
     breath = graph.node("Mul", magnitude, graph.node("Sqrt", share))
     cosine = graph.node("Mul", graph.node("Cos", angle), voice)
     sine = graph.node("Mul", graph.node("Sin", angle), voice)
-    real, imaginary = graph.split(
-        graph.product(pulses, array(layer.analysis), exact=True), bins, bins
-    )
+    sounding = graph.product(pulses, array(layer.analysis), exact=True)
+    real, imaginary = graph.split(sounding, bins, bins)
     spectrum = graph.join(
         graph.node("Sub", graph.node("Mul", real, cosine), graph.node("Mul", imaginary, sine)),
         graph.node("Add", graph.node("Mul", real, sine), graph.node("Mul", imaginary, cosine)),

@@ -21,10 +21,6 @@ class Stream(Protocol):
         """Ends the signal and gives the rest."""
         ...
 
-    def reset(self) -> None:
-        """Begins a new signal."""
-        ...
-
 
 class Saying(Stream, Protocol):
     """A direction that answers late: so many frames, the last of which come with `flush`."""
