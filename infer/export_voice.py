@@ -95,7 +95,8 @@ def _voice(layer: VoiceDecoder, graph: Graph, x: str) -> str:
 class _Controls:
     """What `codec.nn.voice.Controls` has in rows, (batch, time, width) each.
 
-    Aperiodicity is in dB, and noise has the power that an envelope of 1 gives it.
+    Aperiodicity is in dB, noise has a power of 1/2, and the envelope is that of its magnitude in
+    the spectrum, which a constant in its logarithm makes of it: `_loudness`.
     """
 
     envelope: str
@@ -116,12 +117,19 @@ def _controls(layer: VoiceTrunk, graph: Graph, latent: str, synthesis: VoiceSynt
     scale = np.ones(synthesis.controls.predicted, np.float32)
     scale[: ENVELOPE + 1] = ENVELOPE_SCALE
     matrix = by_taps(array(head.weight)) * scale
-    y = graph.product(y, matrix, array(head.bias) * scale)
+    bias = array(head.bias) * scale
+    bias[:ENVELOPE] += 2 * math.log(_loudness(synthesis))
+    y = graph.product(y, matrix, bias)
     free = synthesis.n_fft + 2
     envelope, aperiodicity, voicing, f0, rest = graph.split(y, ENVELOPE, 1, 1, F0_CLASSES, free)
-    noise = _noise(layer.noise, graph, latent, layer.stride, synthesis.noise_gain)
+    noise = _noise(layer.noise, graph, latent, layer.stride)
     envelope = graph.node("Add", envelope, linear)
     return _Controls(envelope, aperiodicity, voicing, f0, rest, noise)
+
+
+def _loudness(layer: VoiceSynthesis) -> float:
+    """What magnitudes are multiplied by, to begin with, as noise is: not pulses in the end."""
+    return math.sqrt(2) * layer.noise_gain
 
 
 def _entered(layer: VoiceTrunk, graph: Graph, latent: str) -> tuple[str, str]:
@@ -145,8 +153,8 @@ def _entered(layer: VoiceTrunk, graph: Graph, latent: str) -> tuple[str, str]:
     return y, graph.reshape(envelope, 0, -1, ENVELOPE)
 
 
-def _noise(layer: LatentNoise, graph: Graph, x: str, stride: int, gain: float) -> str:
-    """`LatentNoise.noise` of a frame, one time after the other, times a gain."""
+def _noise(layer: LatentNoise, graph: Graph, x: str, stride: int) -> str:
+    """`LatentNoise.noise` of a frame over the square root of 2, one time after the other."""
     # Of twice the latent, which the operator makes of its two inputs.
     ones = graph.constant(np.ones(layer.projection.shape[1], np.float32))
     direction = graph.own_node("SkipSimplifiedLayerNormalization", x, x, ones, epsilon=4 * SILENCE)
@@ -155,8 +163,7 @@ def _noise(layer: LatentNoise, graph: Graph, x: str, stride: int, gain: float) -
     projection = projection.reshape(width, stride, dimension).transpose(2, 1, 0)
     matrix = projection.reshape(dimension, stride * width)
     angle = graph.product(direction, matrix, exact=True)
-    noise = graph.node("Mul", graph.node("Sin", angle), _scalar(graph, math.sqrt(2) * gain))
-    return graph.reshape(noise, 0, -1, width)
+    return graph.reshape(graph.node("Sin", angle), 0, -1, width)
 
 
 def _synthesise(layer: VoiceSynthesis, graph: Graph, controls: _Controls) -> str:
@@ -199,19 +206,20 @@ def _pulses(layer: VoiceSynthesis, graph: Graph, f0: str, harmonics: str) -> str
         first = graph.node("Where", graph.node("Greater", last, _scalar(graph, 0)), last, first)
     before = graph.slice(graph.join(first, f0, axis=1), 0, -1)
     graph.remember(f0, next_last)
-    middles = graph.node("Cast", _phases(graph, f0, before, hop), to=TensorProto.FLOAT)
-    offset = np.arange(layer.n_fft, dtype=np.float32) - np.float32((layer.n_fft - 1) / 2)
-    curves = np.stack((np.ones_like(offset), offset, offset * offset / (2 * hop)))
-    slope = graph.node("Sub", f0, before)
-    place = graph.product(graph.join(middles, f0, slope, axis=2), curves, exact=True)
+    pairs = graph.join(f0, before, axis=2)
+    middles = graph.node("Cast", _phases(graph, pairs, hop), to=TensorProto.FLOAT)
+    offset = np.arange(layer.n_fft) - (layer.n_fft - 1) / 2
+    bent = offset * offset / (2 * hop)
+    curves = np.stack((np.ones_like(offset), offset + bent, -bent)).astype(np.float32)
+    place = graph.product(graph.join(middles, pairs, axis=2), curves, exact=True)
     return _train(graph, place, harmonics)
 
 
-def _phases(graph: Graph, f0: str, before: str, hop: int) -> str:
-    """Cycles at the middle of every frame, from 0 to 1, in 64 bits."""
+def _phases(graph: Graph, pairs: str, hop: int) -> str:
+    """Cycles at the middle of every frame, from 0 to 1, in 64 bits, of its F0 and that before."""
     phase, next_phase = graph.remembered(1, "float64")
-    double = [graph.node("Cast", x, to=TensorProto.DOUBLE) for x in (f0, before)]
-    steps = graph.node("Mul", graph.node("Add", *double), graph.constant(np.float64(hop / 2)))
+    double = graph.node("Cast", pairs, to=TensorProto.DOUBLE)
+    steps = graph.node("MatMul", double, graph.constant(np.full((2, 1), hop / 2)))
     summed = graph.node("CumSum", steps, graph.constant(np.int64(1)))
     if next_phase is not None:
         summed = graph.node("Add", summed, phase)
@@ -242,7 +250,9 @@ def _spectrum(
 ) -> str:
     """Real and imaginary parts of every frame's sum, (batch, time, n_fft + 2)."""
     bins = layer.n_fft // 2 + 1
-    envelope = graph.node("Min", controls.envelope, _scalar(graph, LOUDEST))
+    loudness = _loudness(layer)
+    loudest = _scalar(graph, LOUDEST + 2 * math.log(loudness))
+    envelope = graph.node("Min", controls.envelope, loudest)
     to_bins = layer.envelope_to_bins.double()
     filters = np.concatenate((to_bins, to_bins @ layer.hilbert.double()), axis=1)
     filtered = graph.product(envelope, filters.astype(np.float32), exact=True)
@@ -250,14 +260,15 @@ def _spectrum(
     magnitude = graph.node("Exp", log_magnitude)
     voiced = _voiced(layer, graph, controls)
     silent = _scalar(graph, _SILENT_SHARE)
-    power = graph.node("Mul", harmonics, _scalar(graph, 2))
-    share = graph.node("Div", graph.node("Add", voiced, silent), power)
+    share = graph.node("Div", graph.node("Add", voiced, silent), harmonics)
     voice = graph.node("Mul", magnitude, graph.node("Sqrt", share))
     share = graph.node("Sub", _scalar(graph, 1 + _SILENT_SHARE), voiced)
     breath = graph.node("Mul", magnitude, graph.node("Sqrt", share))
     cosine = graph.node("Mul", graph.node("Cos", angle), voice)
     sine = graph.node("Mul", graph.node("Sin", angle), voice)
-    sounding = graph.product(pulses, array(layer.analysis), exact=True)
+    # Of pulses, whose power is twice the number of harmonics.
+    analysis = array(layer.analysis) / np.float32(math.sqrt(2) * loudness)
+    sounding = graph.product(pulses, analysis, exact=True)
     real, imaginary = graph.split(sounding, bins, bins)
     spectrum = graph.join(
         graph.node("Sub", graph.node("Mul", real, cosine), graph.node("Mul", imaginary, sine)),
