@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import infer.export_voice  # noqa: F401 - registers the layers of a voice
 from codec.codec import Codec
 from codec.errors import SottoError
 from infer import export_check, export_layers
 from infer.export_check import Agreement
 from infer.export_graph import OPSET, Graph, Scale
-from infer.export_int8 import find_scales, loss
+from infer.export_int8 import find_scales, loss, loudness
 from infer.new_folder import new_folder
 from infer.runtime.card import CARD, TABLES, Card, OnnxFile, digest
 from infer.runtime.session import Array, Session
@@ -160,24 +161,22 @@ def _check_int8(
     waves = [wave[None, None] for wave in _shares(calibration)[1]]
     codes = [_whole(fp32, "encoder").step(wave)[0] for wave in waves]
     decode = _whole(fp32, "decoder")
-    decoded = [decode.step(item)[0] for item in codes]
-    inputs: dict[str, tuple[list[Array], int]] = {
-        "encoder": (waves, codec.hop_length),
-        "decoder": (codes, 1),
-    }
+    has_memory = export_layers.autoencoder_of(codec).decoder.memory is not None
+
+    def heard(wave: Array) -> Array:
+        return loudness(wave, codec.hop_length) if has_memory else wave
+
+    decoded = [heard(decode.step(item)[0]) for item in codes]
     checks = {}
     for one in int8:
         session = one.session
-        signals, frame = inputs[one.file.part]
-        if one.file.streaming:
-            given = [export_check.run_in_pieces(session, x, frame, (1, 3, 8))[0] for x in signals]
-        else:
-            given = [session.step(x)[0] for x in signals]
         if one.file.part == "decoder":
+            given = [heard(export_check.decode_with(codec, session, item)) for item in codes]
             snr = loss(decoded, given)
             checks[one.file.name] = {"snr_db": snr}
-            line = f"{snr:.1f} dB from fp32 to its difference"
+            line = f"{snr:.1f} dB from fp32 to its difference{', of loudness' * has_memory}"
         else:
+            given = [export_check.encode_with(codec, session, wave) for wave in waves]
             first = [np.mean(a[:, 0] == b[:, 0]) for a, b in zip(codes, given, strict=True)]
             equal = float(np.mean(first))
             checks[one.file.name] = {"first_codebook_equal": equal}
@@ -197,6 +196,7 @@ def _whole(made: Sequence[_Made], part: str) -> Session:
 
 
 def _card(codec: Codec, made: Sequence[_Made], checks: dict[str, dict[str, float]]) -> Card:
+    lookahead = codec.config.lookahead
     return Card(
         fingerprint=codec.fingerprint,
         sample_rate=codec.sample_rate,
@@ -205,9 +205,10 @@ def _card(codec: Codec, made: Sequence[_Made], checks: dict[str, dict[str, float
         codebook_size=codec.codebook_size,
         default_kbps=codec.default_kbps,
         causal=codec.config.causal,
-        latency_samples=codec.hop_length if codec.config.causal else None,
+        latency_samples=(1 + lookahead) * codec.hop_length if codec.config.causal else None,
         opset=OPSET,
         files=tuple(one.file for one in made),
         tables=None if codec.tables is None else codec.tables.fingerprint,
+        lookahead=lookahead,
         checks=checks,
     )

@@ -27,6 +27,8 @@ Array = NDArray[Any]
 # with all 8 bits, but take up to a third longer where there are such instructions.)
 _WEIGHT_MAX = 64
 
+_KINDS = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
+
 _TO_THE_END = np.iinfo(np.int64).max
 
 
@@ -42,6 +44,7 @@ class Graph:
     """An ONNX graph under construction; values are known by their names.
 
     Attributes:
+        streaming: whether pieces follow their state, instead of zeros.
         states: what the graph remembers, in order; none for whole signals.
         products: of each matrix product that may run in int8, what is multiplied.
     """
@@ -53,7 +56,7 @@ class Graph:
         self.name = name
         self.states: list[StateTensor] = []
         self.products: list[str] = []
-        self._streaming = streaming
+        self.streaming = streaming
         self._scales = scales
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[tuple[bytes, str, tuple[int, ...]], str] = {}
@@ -93,6 +96,14 @@ class Graph:
         """A list of int64, such as a shape."""
         return self.constant(np.array(values, np.int64), "integers")
 
+    def split(self, x: str, *widths: int, axis: int = 2) -> list[str]:
+        """Parts of these widths, one after the other along an axis."""
+        parts = [self._name("split") for _ in widths]
+        self._nodes.append(
+            helper.make_node("Split", [x, self.integers(*widths)], parts, name=parts[0], axis=axis)
+        )
+        return parts
+
     def reshape(self, x: str, *shape: int) -> str:
         """0 keeps an axis, -1 is what is left."""
         return self.node("Reshape", x, self.integers(*shape))
@@ -101,6 +112,17 @@ class Graph:
         """As in Python: negative from the end, None to the end."""
         end = _TO_THE_END if stop is None else stop
         return self.node("Slice", x, self.integers(start), self.integers(end), self.integers(axis))
+
+    def corner(self, x: str, starts: Sequence[int], stops: Sequence[int]) -> str:
+        """The same along axes 1, 2 and so on, as many as are given."""
+        axes = range(1, 1 + len(starts))
+        return self.node(
+            "Slice", x, self.integers(*starts), self.integers(*stops), self.integers(*axes)
+        )
+
+    def own_node(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Adds a node of one of ONNX Runtime's own operators, as `node` does."""
+        return self.node(operator, *inputs, domain=_ONNX_RUNTIME, **attributes)
 
     def join(self, *parts: str, axis: int) -> str:
         """Parts one after the other along an axis."""
@@ -112,7 +134,7 @@ class Graph:
         For `before` and `following` see `after`; together they are one less than the taps.
         """
         channels, taps = weight.shape
-        if self._streaming and not following:
+        if self.streaming and not following:
             state = self._state(before, channels)
             y = self._name("depthwise")
             # One node instead of eight, but slower where there are many frames.
@@ -144,7 +166,7 @@ class Graph:
 
         What lies before is the state, or zeros for whole signals.
         """
-        if not self._streaming:
+        if not self.streaming:
             if not frames and not following:
                 return x
             return self.node("Pad", x, self.integers(0, frames, 0, 0, following, 0))
@@ -163,6 +185,30 @@ class Graph:
             )
         )
         return joined
+
+    def remembered(self, channels: int, dtype: str = "float32") -> tuple[str, str | None]:
+        """One vector, (batch, 1, channels), of the last time of what came before.
+
+        Returns:
+            Its value, and the name by which `remember` has to give the next one; none for whole
+            signals, before which there are zeros.
+        """
+        if not self.streaming:
+            return self.constant(np.zeros((1, 1, channels), dtype)), None
+        state = self._state(1, channels, dtype)
+        return state.name, state.next_name
+
+    def remember(self, x: str, next_name: str | None) -> None:
+        """Keeps the last time of `x` (batch, time, channels) for the next piece."""
+        if next_name is not None:
+            self._nodes.append(
+                helper.make_node(
+                    "Slice",
+                    [x, self.integers(-1), self.integers(_TO_THE_END), self.integers(1)],
+                    [next_name],
+                    name=next_name,
+                )
+            )
 
     def windows(self, x: str, taps: int, dilation: int = 1, newest: str | None = None) -> str:
         """(batch, time + (taps - 1) * dilation, channels) -> (batch, time, taps * channels).
@@ -239,16 +285,14 @@ class Graph:
         serialized: bytes = model.SerializeToString()
         return serialized
 
-    def _state(self, frames: int, channels: int) -> StateTensor:
+    def _state(self, frames: int, channels: int, dtype: str = "float32") -> StateTensor:
         """One more tensor that is remembered; a node has to give what comes next by its name."""
         index = len(self.states)
-        state = StateTensor(f"state_{index:02}", f"next_state_{index:02}", frames, channels)
+        state = StateTensor(f"state_{index:02}", f"next_state_{index:02}", frames, channels, dtype)
         self.states.append(state)
-        shape = ("batch", frames, channels)
-        self.input(state.name, TensorProto.FLOAT, shape)
-        self._outputs.append(
-            helper.make_tensor_value_info(state.next_name, TensorProto.FLOAT, list(shape))
-        )
+        shape, kind = ("batch", frames, channels), _KINDS[dtype]
+        self.input(state.name, kind, shape)
+        self._outputs.append(helper.make_tensor_value_info(state.next_name, kind, list(shape)))
         return state
 
     def _name(self, kind: str) -> str:

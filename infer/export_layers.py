@@ -78,8 +78,8 @@ def _residual(layer: ResidualUnit, graph: Graph, x: str) -> str:
 
 @add.register
 def _convolution(layer: Conv1d, graph: Graph, x: str) -> str:
-    weight = _array(layer.weight)
-    bias = None if layer.bias is None else _array(layer.bias)
+    weight = array(layer.weight)
+    bias = None if layer.bias is None else array(layer.bias)
     if layer.dilation > 1 and layer.stride > 1:
         raise SottoError("a convolution with stride and dilation cannot be exported to ONNX")
     if layer.dilation > 1:
@@ -87,7 +87,7 @@ def _convolution(layer: Conv1d, graph: Graph, x: str) -> str:
         padded = graph.after(x, layer.left_padding, layer.in_channels, following=following)
         return graph.product(
             padded,
-            _by_taps(weight),
+            by_taps(weight),
             bias,
             taps=weight.shape[2],
             dilation=layer.dilation,
@@ -123,15 +123,12 @@ def _strided(
     else:
         newest = graph.reshape(x, 0, -1, width) if stride > 1 else x
         x = graph.after(newest, frames - 1, width)
-    return graph.product(x, _by_taps(weight), bias, taps=frames, newest=newest, exact=exact)
+    return graph.product(x, by_taps(weight), bias, taps=frames, newest=newest, exact=exact)
 
 
 @add.register
 def _transposed(layer: ConvTranspose1d, graph: Graph, x: str) -> str:
-    # (out, stride, in, 2) -> (2 * in, stride * out)
-    weight = _array(layer.weight).transpose(3, 2, 1, 0)
-    matrix = weight.reshape(2 * layer.in_channels, layer.stride * layer.out_channels)
-    bias = np.tile(_array(layer.bias), layer.stride)
+    matrix, bias = blocks_of(layer)
     pairs = graph.after(x, 1, layer.in_channels, following=0 if layer.causal else 1)
     newest = x if layer.causal else None
     blocks = graph.product(pairs, matrix, bias, taps=2, newest=newest)
@@ -146,19 +143,19 @@ def _norm(layer: ChannelNorm, graph: Graph, x: str) -> str:
 
 @add.register
 def _convnext(layer: ConvNeXtBlock, graph: Graph, x: str) -> str:
-    taps = _array(layer.depthwise)[:, 0]
+    taps = array(layer.depthwise)[:, 0]
     y = graph.depthwise(x, taps, before=layer.left_padding, following=layer.right_padding)
     y = _layer_norm(graph, y, layer.norm.weight, layer.norm.bias, layer.norm.eps)
-    y = graph.product(y, _array(layer.widen.weight).T, _array(layer.widen.bias))
+    y = graph.product(y, array(layer.widen.weight).T, array(layer.widen.bias))
     y = graph.node("Gelu", y)
-    scale = _array(layer.scale)
-    y = graph.product(y, _array(layer.narrow.weight).T * scale, _array(layer.narrow.bias) * scale)
+    scale = array(layer.scale)
+    y = graph.product(y, array(layer.narrow.weight).T * scale, array(layer.narrow.bias) * scale)
     return graph.node("Add", x, y)
 
 
 @add.register
 def _analysis(layer: Analysis, graph: Graph, x: str) -> str:
-    weight = _array(layer.basis).T[:, None]
+    weight = array(layer.basis).T[:, None]
     spectrum = _strided(graph, x, weight, None, layer.hop_length, layer.right_padding, exact=True)
     bins = layer.n_fft // 2 + 1
     squares = graph.node("Mul", spectrum, spectrum)
@@ -185,7 +182,7 @@ def _synthesis(layer: Synthesis, graph: Graph, x: str) -> str:
     )
     pairs = graph.after(spectrum, 1, 2 * bins, following=0 if layer.causal else 1)
     newest = spectrum if layer.causal else None
-    blocks = graph.product(pairs, _array(layer.basis).T, taps=2, newest=newest, exact=True)
+    blocks = graph.product(pairs, array(layer.basis).T, taps=2, newest=newest, exact=True)
     y = graph.reshape(blocks, 0, -1, 1)
     return _trimmed(graph, y, layer.left_trim, layer.hop_length)
 
@@ -202,7 +199,7 @@ def _leaky_relu(layer: nn.LeakyReLU, graph: Graph, x: str) -> str:
 
 @add.register
 def _snake(layer: Snake, graph: Graph, x: str) -> str:
-    alpha = _array(layer.alpha)[:, 0]
+    alpha = array(layer.alpha)[:, 0]
     sine = graph.node("Sin", graph.node("Mul", x, graph.constant(alpha)))
     inverse = graph.constant(alpha / (alpha**2 + np.float32(1e-12)))
     squares = graph.node("Mul", sine, sine)
@@ -213,7 +210,7 @@ def _snake(layer: Snake, graph: Graph, x: str) -> str:
 def _noise(layer: LatentNoise, graph: Graph, x: str) -> str:
     power = graph.node("ReduceMean", graph.node("Mul", x, x), graph.integers(-1), keepdims=1)
     rms = graph.node("Sqrt", graph.node("Add", power, graph.constant(np.float32(SILENCE))))
-    projection = _array(layer.projection)
+    projection = array(layer.projection)
     angle = graph.product(graph.node("Div", x, rms), projection.T, None, exact=True)
     loudness = graph.node("Mul", rms, graph.constant(np.float32(math.sqrt(2))))
     return graph.join(x, graph.node("Mul", loudness, graph.node("Sin", angle)), axis=2)
@@ -239,12 +236,12 @@ def _scores(graph: Graph, layer: VectorQuantizer, residual: str) -> str:
     """2x·e - ‖e‖² of all rows, the largest of which is the nearest's."""
     x = residual
     if layer.project_in is not None:
-        weight, bias = _array(layer.project_in.weight), _array(layer.project_in.bias)
+        weight, bias = array(layer.project_in.weight), array(layer.project_in.bias)
         x = graph.product(x, weight.T, bias, exact=True)
     if layer.l2_normalize:
         norm = graph.node("ReduceL2", x, graph.integers(3), keepdims=1)
         x = graph.node("Div", x, graph.node("Max", norm, graph.constant(np.float32(1e-12))))
-    rows = _array(layer.rows())
+    rows = array(layer.rows())
     # In 8 bits a row almost as near is taken now and then, at a cost below 0.001 dB; few dimensions
     # have nothing that such errors would cancel against.
     exact = layer.project_in is not None
@@ -266,15 +263,15 @@ def _vectors(layer: VectorQuantizer) -> Float:
     """What the codes of a codebook stand for, (codebook_size, dimension)."""
     device = layer.codebook.device
     with torch.inference_mode():
-        return _array(layer.decode(torch.arange(len(layer.codebook), device=device)))
+        return array(layer.decode(torch.arange(len(layer.codebook), device=device)))
 
 
 def _layer_norm(graph: Graph, x: str, weight: Tensor, bias: Tensor, eps: float) -> str:
     return graph.node(
         "LayerNormalization",
         x,
-        graph.constant(_array(weight)),
-        graph.constant(_array(bias)),
+        graph.constant(array(weight)),
+        graph.constant(array(bias)),
         axis=-1,
         epsilon=eps,
     )
@@ -285,11 +282,20 @@ def _trimmed(graph: Graph, y: str, left: int, stride: int) -> str:
     return graph.slice(y, left, left - stride or None) if left else y
 
 
-def _by_taps(weight: Float) -> Float:
-    """(out, in, taps) -> (taps * in, out)."""
+def blocks_of(layer: ConvTranspose1d) -> tuple[Float, Float]:
+    """Its weights and bias as those of a product: pairs of inputs -> blocks of outputs."""
+    # (out, stride, in, 2) -> (2 * in, stride * out)
+    weight = array(layer.weight).transpose(3, 2, 1, 0)
+    matrix = weight.reshape(2 * layer.in_channels, layer.stride * layer.out_channels)
+    return matrix, np.tile(array(layer.bias), layer.stride)
+
+
+def by_taps(weight: Float) -> Float:
+    """Weights as those of a product over windows: (out, in, taps) -> (taps * in, out)."""
     return weight.transpose(2, 1, 0).reshape(-1, weight.shape[0])
 
 
-def _array(tensor: Tensor) -> Float:
-    array: Float = tensor.detach().float().cpu().numpy()
-    return array
+def array(tensor: Tensor) -> Float:
+    """A tensor's numbers, float32."""
+    numbers: Float = tensor.detach().float().cpu().numpy()
+    return numbers

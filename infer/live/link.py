@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from codec.errors import SottoError
-from infer.live.ends import Sink
+from infer.live.ends import Sink, Wave
 from infer.live.jitter import JitterBuffer, Kind
 from infer.live.meter import Level, Load
 from infer.live.models import Decoder, LiveCodec
@@ -68,7 +68,7 @@ class Receiving:
         refused: packets that were not taken, by why.
         bytes: of packets that were taken.
         n_quantizers: codebooks of the last frame.
-        frames: that went to the sink.
+        frames: that were decoded, for the sink.
     """
 
     def __init__(
@@ -90,6 +90,16 @@ class Receiving:
         self._latency, self._clock = latency, clock
         self._stream = 0
         self._heard = clock()
+
+    @property
+    def delay(self) -> float:
+        """Seconds that frames waited on the average: to be played, and for those after them."""
+        return self._jitter.counts.mean_delay + self._decoder.late
+
+    @property
+    def wanted(self) -> float:
+        """Seconds that they should wait, over the quickest packet's."""
+        return self._jitter.target + self._decoder.late
 
     @property
     def quiet(self) -> float:
@@ -119,22 +129,36 @@ class Receiving:
             if self._sink.ahead() >= self._latency:
                 break
             turn = self._jitter.pop(self._clock())
-            if turn.kind in (Kind.IDLE, Kind.END):
+            if turn.kind is Kind.IDLE:
                 self._sink.rest(self._decoder.hop_length)
-                ended = ended or turn.kind is Kind.END
+                continue
+            if turn.kind is Kind.END:
+                if not self._end_stream():
+                    self._sink.rest(self._decoder.hop_length)
+                ended = True
                 continue
             if turn.stream != self._stream:
+                self._end_stream()
                 self._stream = turn.stream
-                self._decoder.reset()
             began = time.perf_counter()
             wave = self._decoder.push(turn.codes)
             self.load.push(time.perf_counter() - began)
             if turn.codes is not None:
                 self.n_quantizers = len(turn.codes)
             self.frames += 1
+            self._say(wave)
+        return ended
+
+    def _end_stream(self) -> bool:
+        """Says what the decoder has held back of a stream, if it has; the next one begins anew."""
+        wave = self._decoder.flush()
+        self._say(wave)
+        return wave.size > 0
+
+    def _say(self, wave: Wave) -> None:
+        if wave.size:
             self.level.push(wave)
             self._sink.write(wave)
-        return ended
 
     def run(
         self,
@@ -162,6 +186,7 @@ class Receiving:
             tick()
             if ended and once:
                 break
+        self._end_stream()
         if not stop():
             self._sink.drain()
 

@@ -21,8 +21,13 @@ class Stream(Protocol):
         """Ends the signal and gives the rest."""
         ...
 
-    def reset(self) -> None:
-        """Begins a new signal."""
+
+class Saying(Stream, Protocol):
+    """A direction that answers late: so many frames, the last of which come with `flush`."""
+
+    @property
+    def lookahead(self) -> int:
+        """Frames."""
         ...
 
 
@@ -100,23 +105,28 @@ class Decoder:
         sample_rate: Hz.
         hop_length: samples a frame.
         frame_seconds: a frame's duration.
+        late: seconds of look-ahead: a frame's samples come with the codes of one so much later.
     """
 
     def __init__(self, codec: LiveCodec) -> None:
         """Raises SottoError: the model looks ahead."""
-        self._stream: Stream = codec.stream_decoder(1)
+        self._stream: Saying = codec.stream_decoder(1)
         self.sample_rate = codec.sample_rate
         self.hop_length = codec.hop_length
         self.frame_seconds = codec.hop_length / codec.sample_rate
+        self.late = self._stream.lookahead * self.frame_seconds
 
     def push(self, codes: NDArray[np.integer] | None) -> NDArray[np.float32]:
-        """Decodes the (n_quantizers,) codes of a frame; None: one that is missing is filled in."""
+        """Decodes the (n_quantizers,) codes of a frame; None: one that is missing is filled in.
+
+        Gives the hop_length samples of the frame that is complete now, none at first if `late`.
+        """
         wave = self._stream.push(None if codes is None else codes.astype(np.int64))
         return np.asarray(wave, np.float32).reshape(-1)
 
-    def reset(self) -> None:
-        """Begins a new signal."""
-        self._stream.reset()
+    def flush(self) -> NDArray[np.float32]:
+        """Ends the signal and gives what was held back; what is pushed next begins a new one."""
+        return np.asarray(self._stream.flush(), np.float32).reshape(-1)
 
 
 def load_live(named: Path | None) -> LiveCodec:

@@ -132,12 +132,11 @@ class Following:
             self._sleep(min(excess, PATIENCE))
             self._tick()
             self.waited += self._clock() - began
-        wave = self._decoder.push(codes)
-        self.level.push(wave)
-        self._sink.write(wave)
+        _say(self._decoder.push(codes), self.level, self._sink)
 
     def finish(self) -> None:
-        """Waits until all is played."""
+        """Plays what the decoder has held back, and waits until all is played."""
+        _say(self._decoder.flush(), self.level, self._sink)
         if not self._stop():
             self._sink.drain()
 
@@ -182,7 +181,8 @@ class Between:
             self._fill_in()
 
     def finish(self) -> None:
-        """Waits until all is played."""
+        """Plays what the decoder has held back, and waits until all is played."""
+        _say(self._decoder.flush(), self.level, self._sink)
         self._sink.drain()
 
     def _fill_in(self) -> None:
@@ -190,9 +190,14 @@ class Between:
         self._say(None)
 
     def _say(self, codes: Codes | None) -> None:
-        wave = self._decoder.push(codes)
-        self.level.push(wave)
-        self._sink.write(wave)
+        _say(self._decoder.push(codes), self.level, self._sink)
+
+
+def _say(wave: Wave, level: Level, sink: Sink) -> None:
+    """Plays what has been decoded; look-ahead gives nothing at first."""
+    if wave.size:
+        level.push(wave)
+        sink.write(wave)
 
 
 def _hops(wave: Wave, hop_length: int) -> Iterator[Wave]:

@@ -178,10 +178,9 @@ def run_receive(
 def _received_rows(
     receiving: Receiving, jitter: JitterBuffer, codec: LiveCodec, sink: Sink
 ) -> Sequence[Row]:
-    counts = jitter.counts
     n_quantizers = receiving.n_quantizers
     rate = _rate(codec, n_quantizers) if n_quantizers else "none yet"
-    delay = f"{1000 * counts.mean_delay:.0f} ms, {1000 * jitter.target:.0f} ms wanted"
+    delay = f"{1000 * receiving.delay:.0f} ms, {1000 * receiving.wanted:.0f} ms wanted"
     return [
         ("time", clock_time(receiving.frames * codec.hop_length / codec.sample_rate)),
         ("rate", rate),
@@ -202,7 +201,7 @@ def _received_summary(
     return [
         f"packets: {_packets(jitter, receiving)}",
         f"{duration(receiving.frames * frame_seconds)} of sound: {_frames(jitter, frame_seconds)}",
-        f"mean delay {1000 * counts.mean_delay:.0f} ms, load {receiving.load.mean:.0%}, "
+        f"mean delay {1000 * receiving.delay:.0f} ms, load {receiving.load.mean:.0%}, "
         f"{count(counts.streams, 'stream')}, {count(counts.pauses, 'pause')}, "
         f"{count(counts.resyncs, 'jump')}, {count(sink.underruns, 'underrun')}",
     ]

@@ -18,7 +18,11 @@ from codec.errors import ModelFileError
 CARD = "card.json"
 TABLES = "tables.npz"
 FORMAT = "sotto-onnx"
-VERSION = 1
+VERSION = 2
+"""The newest; 1 has neither look-ahead nor states other than float32, and is still written where
+there are none."""
+
+DTYPES = ("float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -29,13 +33,15 @@ class StateTensor:
         name: of the input.
         next_name: of the output that is the input of the step after it.
         frames: its length in time.
-        channels: its width; it is (batch, frames, channels) float32, zeros before a signal.
+        channels: its width; it is (batch, frames, channels), zeros before a signal.
+        dtype: NumPy's name of its numbers, "float32" or "float64".
     """
 
     name: str
     next_name: str
     frames: int
     channels: int
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -76,11 +82,13 @@ class Card:
         default_kbps: rate in kbit/s when none is named.
         causal: whether it streams; if not, there are files for whole signals alone.
         latency_samples: from a sample's arrival to its sound, at most and without the time that
-            computing takes: the frame it waits for. None if not causal.
+            computing takes: the frame it waits for, and those of `lookahead`. None if not causal.
         opset: of ONNX.
         files: in the folder.
         tables: fingerprint of the probability tables in `TABLES`, 32 hex digits, if the model has
             them: compact `.sc` files need them.
+        lookahead: frames after its own that a decoded frame waits for: a step of the decoder
+            answers so many frames late, and begins with as many that lie before the signal.
         checks: how far the files agreed with PyTorch when they were made, by file.
     """
 
@@ -95,6 +103,7 @@ class Card:
     opset: int
     files: tuple[OnnxFile, ...]
     tables: str | None = None
+    lookahead: int = 0
     checks: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def file(self, part: str, *, streaming: bool, precision: str) -> OnnxFile:
@@ -111,9 +120,16 @@ class Card:
 
     def to_json(self) -> str:
         """The text of `card.json`."""
-        about = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
+        about = dataclasses.asdict(self)
+        states = [state for file in about["files"] for state in file["states"]]
+        newest = self.lookahead or any(state["dtype"] != "float32" for state in states)
+        if not newest:  # older programs read it as well
+            del about["lookahead"]
+            for state in states:
+                del state["dtype"]
         if self.tables is None:
             del about["tables"]
+        about = {"format": FORMAT, "version": VERSION if newest else 1, **about}
         return json.dumps(about, indent=2) + "\n"
 
     @classmethod
@@ -141,6 +157,8 @@ class Card:
             sizes = (card.sample_rate, card.hop_length, card.n_quantizers, card.codebook_size)
             if not all(isinstance(size, int) and size > 0 for size in sizes):
                 raise ValueError("sizes that are none")
+            if not isinstance(card.lookahead, int) or card.lookahead < 0:
+                raise ValueError("a look-ahead that is none")
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ModelFileError(f"{CARD} is damaged") from None
         return card
@@ -207,4 +225,6 @@ def digest(content: bytes) -> str:
 
 def _file(entry: dict[str, Any]) -> OnnxFile:
     states = tuple(StateTensor(**state) for state in entry.pop("states"))
+    if any(state.dtype not in DTYPES for state in states):
+        raise ValueError("a state of another type")
     return OnnxFile(**entry, states=states)

@@ -184,7 +184,7 @@ class Codec:
             raise BitstreamError(f"length {length} is not within the {samples} decoded samples")
         wave: NDArray[np.float32] = np.zeros((batch, 1, 0), np.float32)
         if samples:
-            wave = self._run("decoder", whole, 1)[..., :length]
+            wave = self._decode(whole)[..., :length]
         return wave if codes.ndim == 3 else wave[0, 0]
 
     def stream_encoder(self, batch: int = 1, n_quantizers: int | None = None) -> StreamEncoder:
@@ -202,7 +202,10 @@ class Codec:
         return StreamEncoder(self._step("encoder"), self.card, batch, n_quantizers)
 
     def stream_decoder(self, batch: int = 1, n_quantizers: int | None = None) -> StreamDecoder:
-        """Turns codes into speech as they come, each frame at once, and fills in for lost ones.
+        """Turns codes into speech as they come, and fills in for lost ones.
+
+        A frame's samples come with its codes, or, if the model looks ahead, `card.lookahead` frames
+        later.
 
         Args:
             batch: signals side by side, pushed together.
@@ -215,6 +218,13 @@ class Codec:
         if n_quantizers is not None:
             self._n_or_all(n_quantizers)
         return StreamDecoder(self._step("decoder"), self.card, batch, n_quantizers)
+
+    def _decode(self, codes: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The wave of whole codes; for what looks ahead in steps, the last ones are held."""
+        late = self.card.lookahead if self.card.causal else 0
+        held = np.concatenate((codes, np.repeat(codes[..., -1:], late, axis=-1)), axis=-1)
+        wave: NDArray[np.float32] = self._run("decoder", held, 1)
+        return wave[..., late * self.hop_length :]
 
     def _run(self, part: str, x: NDArray, frame: int) -> NDArray:
         """A whole signal: a causal one in pieces, so that memory does not grow."""

@@ -104,6 +104,8 @@ def decode_sc(codec: "Codec", source: str | Path | BinaryIO) -> Iterator[Samples
             reader.use_tables(_tables(codec))
         given, held = 0, None
         for wave in _waves(codec, reader):
+            if not wave.shape[1]:
+                continue  # the last that is held may have to be cut
             if held is not None:
                 yield held
                 given += held.shape[1]
@@ -119,13 +121,14 @@ def _waves(codec: "Codec", reader: Reader) -> Iterator[Samples]:
     with codec.stream_decoder(channels) as stream:
         for block in reader.blocks():
             if block.codes is None:
-                stream.reset()  # nothing is known of what comes after it
+                yield stream.flush().reshape(channels, -1)  # what comes after it begins anew
             for first in range(0, block.frames, _MOST_FRAMES):
                 if block.codes is None:
                     frames = min(_MOST_FRAMES, block.frames - first)
                     yield np.zeros((channels, frames * codec.hop_length), np.float32)
                 else:
                     yield stream.push(block.codes[:, :, first : first + _MOST_FRAMES])[:, 0]
+        yield stream.flush().reshape(channels, -1)
 
 
 def _tables(codec: "Codec") -> EntropyTables:

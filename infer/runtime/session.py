@@ -12,7 +12,7 @@ from codec.errors import ModelFileError
 from infer.runtime.card import OnnxFile
 
 Array = NDArray[Any]
-State = tuple[NDArray[np.float32], ...]
+State = tuple[NDArray[np.floating[Any]], ...]
 
 
 class Session:
@@ -50,7 +50,7 @@ class Session:
     def initial_state(self, batch: int) -> State:
         """What comes before a signal: zeros."""
         return tuple(
-            np.zeros((batch, state.frames, state.channels), np.float32)
+            np.zeros((batch, state.frames, state.channels), state.dtype)
             for state in self.file.states
         )
 

@@ -198,30 +198,35 @@ class StreamEncoder(_Stream):
 class StreamDecoder(_Stream):
     """Turns codes into speech as they come; `Codec.stream_decoder` makes it.
 
-    A frame that got lost is pushed as None and filled in, see `Concealment`. A context manager,
-    though nothing but memory is freed at its end. Answers have a batch axis if the last push of
-    codes had one; before the first, if batch > 1.
+    With `lookahead` a frame's samples come with the codes of the frame so much later, the last ones
+    with `flush`. A frame that got lost is pushed as None and filled in, see `Concealment`; the fade
+    counts frames that come out. A context manager, though nothing but memory is freed at its end.
+    Answers have a batch axis if the last push of codes had one; before the first, if batch > 1.
 
     Attributes:
         batch: signals side by side, pushed together.
         n_quantizers: codebooks that every push has; none: any number, each push its own.
         hop_length: samples a frame.
+        lookahead: frames that are held back.
     """
 
-    _remembered = ("codes", "heard", "limit", "lost")
+    _remembered = ("codes", "heard", "limit", "lost", "early", "before")
     _free = ("heard",)
     _codes: NDArray[np.int64]  # the last, (batch, n_quantizers, 1), with -1 where none was given
     _heard: NDArray[np.float32]  # the last samples of frames that came, (batch, 1, samples)
     _limit: NDArray[np.float32]  # see `Concealment`
     _lost: NDArray[np.int64]  # (1,): frames missing in a row, up to now
+    _early: NDArray[np.int64]  # (1,): frames of this stream that look-ahead has still to hold back
+    _before: NDArray[np.int64]  # (1,): of the network's next frames, those before its signal
 
     def __init__(self, session: Session, card: Card, batch: int, n_quantizers: int | None) -> None:
         self.n_quantizers = n_quantizers
+        self.lookahead = card.lookahead
         self._concealment = Concealment(card.sample_rate, card.hop_length)
         super().__init__(session, card, batch)
 
     def push(self, codes: ArrayLike | None, frames: int = 1) -> NDArray[np.float32]:
-        """Takes the next frames, any number of them, and returns all of their samples.
+        """Takes the next frames, any number of them, and returns the samples they complete.
 
         Args:
             codes: integers in [0, codebook_size), (batch, n, frames), or (n,) or (n, frames) where
@@ -229,7 +234,8 @@ class StreamDecoder(_Stream):
             frames: how many got lost; of no consequence for codes.
 
         Returns:
-            float32 (batch, 1, frames * hop_length), or (samples,) for codes without a batch axis.
+            float32 (batch, 1, frames * hop_length), or (samples,) for codes without a batch axis;
+            the first `lookahead` frames of a signal give nothing yet.
 
         Raises:
             BitstreamError: codes of another shape or out of range; nothing was taken.
@@ -251,18 +257,22 @@ class StreamDecoder(_Stream):
         return wave if self._batched else wave[0, 0]
 
     def flush(self) -> NDArray[np.float32]:
-        """Ends the signal; the next push begins a new one.
+        """Ends the signal, its last frame held for the look-ahead; the next push begins a new one.
 
         Returns:
-            float32 (batch, 1, 0) or (0,): no sample of a frame that was pushed is ever held back.
+            float32 (batch, 1, samples) or (samples,): what look-ahead has held back, nothing
+            without.
 
         Raises:
             ValueError: the stream is closed.
         """
         self._require_open()
+        if self._lost[0] or not self._begun():
+            wave = self._conceal(self.lookahead)
+        else:
+            wave = self._decode(np.repeat(self._codes, self.lookahead, axis=-1))
         self._reset()
-        nothing = np.zeros((self.batch, 1, 0), np.float32)
-        return nothing if self._batched else nothing[0, 0]
+        return wave if self._batched else wave[0, 0]
 
     def _reset(self) -> None:
         super()._reset()
@@ -270,16 +280,23 @@ class StreamDecoder(_Stream):
         self._heard = np.zeros((self.batch, 1, 0), np.float32)
         self._limit = np.ones((self.batch, 1, 1), np.float32)
         self._lost = np.zeros(1, np.int64)
+        self._early = np.full(1, self.lookahead, np.int64)
+        self._before = np.full(1, self.lookahead, np.int64)
+
+    def _begun(self) -> bool:
+        """Whether the network has heard anything."""
+        return bool(self._heard.shape[-1]) or int(self._before[0]) < self.lookahead
 
     def _decode(self, codes: NDArray[np.int64]) -> NDArray[np.float32]:
         parts = self._run(codes, 1)
         if not parts:
             return np.zeros((self.batch, 1, 0), np.float32)
-        wave = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        wave = self._silent_before(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1))
         lost = int(self._lost[0])
         if lost:
             wave = self._concealment.recover(wave, self._limit, lost)
             self._lost, self._limit = np.zeros_like(self._lost), np.ones_like(self._limit)
+        wave = self._without_early(wave)
         samples = self._concealment.heard_samples
         heard = wave
         if wave.shape[-1] < samples:
@@ -288,24 +305,42 @@ class StreamDecoder(_Stream):
         self._heard, self._codes = heard[..., -samples:].copy(), codes[..., -1:].copy()
         return wave
 
+    def _silent_before(self, wave: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The network's next frames, silent where they lie before its signal; changed in place."""
+        before = min(int(self._before[0]), wave.shape[-1] // self.hop_length)
+        if before:
+            wave[..., : before * self.hop_length] = 0
+            self._before = self._before - before
+        return wave
+
+    def _without_early(self, wave: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What of the next frames is to be given out."""
+        early = min(int(self._early[0]), wave.shape[-1] // self.hop_length)
+        if not early:
+            return wave
+        self._early = self._early - early
+        return wave[..., early * self.hop_length :]
+
     def _conceal(self, frames: int) -> NDArray[np.float32]:
-        """(batch, 1, frames * hop_length) in place of frames that are missing."""
+        """(batch, 1, samples) in place of frames that are missing."""
         if frames < 0:
             raise ValueError(f"{frames} lost frames: give 0 or more")
         wave = np.zeros((self.batch, 1, frames * self.hop_length), np.float32)
-        if not self._heard.shape[-1]:
-            return wave  # nothing was said yet
+        if not self._begun():
+            return self._without_early(wave)  # nothing was said yet
         lost, faded = int(self._lost[0]), self._concealment.faded_frames
         for frame in range(min(frames, faded - lost)):
-            sound = self._network.step(self._codes)
+            sound = self._silent_before(self._network.step(self._codes))
+            heard = self._heard if self._heard.shape[-1] else sound
             start = frame * self.hop_length
             wave[..., start : start + self.hop_length], self._limit = self._concealment.shape(
-                sound, self._heard, self._limit, lost + frame
+                sound, heard, self._limit, lost + frame
             )
         self._lost = np.full_like(self._lost, min(lost + frames, faded))
         if int(self._lost[0]) == faded:
             self._network.reset()
-        return wave
+            self._before = np.full_like(self._before, self.lookahead)
+        return self._without_early(wave)
 
 
 def finite_wave(wave: Array, batch: int) -> NDArray[np.float32]:

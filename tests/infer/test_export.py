@@ -156,7 +156,7 @@ def test_what_differs_from_pytorch_is_not_kept(
     def backwards(weight: np.ndarray) -> np.ndarray:
         return weight[:, :, ::-1].transpose(2, 1, 0).reshape(-1, weight.shape[0])
 
-    monkeypatch.setattr(export_layers, "_by_taps", backwards)
+    monkeypatch.setattr(export_layers, "by_taps", backwards)
     with pytest.raises(SottoError, match=r"encoder_step\.onnx gives other codes .* not exported"):
         export(make("seanet"), tmp_path / "out")
     assert not list(tmp_path.iterdir())

@@ -105,24 +105,31 @@ class SimulatedSpeaker:
 class _Coding:
     """Codes are the frame's mean, coarsely; a lost frame is the last one once more."""
 
-    def __init__(self, codec: "PretendedCodec", n: int) -> None:
-        self._hop, self._n = codec.hop_length, n
+    def __init__(self, codec: "PretendedCodec", n: int, lookahead: int = 0) -> None:
+        self._hop, self._n, self.lookahead = codec.hop_length, n, lookahead
         self._pending = np.zeros(0, np.float32)
         self._last = np.zeros(1, np.int64)
-        self.resets = 0
+        self._held: list[Wave] = []
+        self.signals = 0  # that ended with something in them
 
     def push(self, piece):  # type: ignore[no-untyped-def]
         if isinstance(piece, np.ndarray) and piece.dtype == np.float32:
             return self._encode(piece)
         self._last = self._last if piece is None else piece
-        return np.full(self._hop, (self._last[0] - 32) / 32, np.float32)
+        self._begun = True
+        self._held.append(np.full(self._hop, (self._last[0] - 32) / 32, np.float32))
+        return self._held.pop(0) if len(self._held) > self.lookahead else np.zeros(0, np.float32)
 
-    def flush(self) -> NDArray[np.int64]:
+    _begun = False
+
+    def flush(self):  # type: ignore[no-untyped-def]
+        if self._begun:
+            wave = np.concatenate([np.zeros(0, np.float32), *self._held])
+            self._last, self._held, self._begun = np.zeros(1, np.int64), [], False
+            self.signals += 1
+            return wave
         missing = -self._pending.size % self._hop
         return self._encode(np.zeros(missing, np.float32))
-
-    def reset(self) -> None:
-        self.resets += 1
 
     def _encode(self, wave: Wave) -> NDArray[np.int64]:
         wave = np.concatenate((self._pending, wave))
@@ -140,6 +147,9 @@ class PretendedCodec:
     sample_rate, hop_length, n_quantizers, bits_per_code = 8000, 160, 4, 6
     default_kbps = 1.2
 
+    def __init__(self, lookahead: int = 0) -> None:
+        self.lookahead = lookahead
+
     def kbps(self, n_quantizers: int) -> float:
         return n_quantizers * 0.3
 
@@ -150,4 +160,4 @@ class PretendedCodec:
         return _Coding(self, n_quantizers or self.n_quantizers)
 
     def stream_decoder(self, batch: int = 1, n_quantizers: int | None = None) -> _Coding:
-        return _Coding(self, self.n_quantizers)
+        return _Coding(self, self.n_quantizers, self.lookahead)

@@ -194,7 +194,7 @@ def test_a_speaker_is_kept_going_before_between_and_after_streams() -> None:
             ends += taker.play()
     assert ends == 2
     assert card.underruns == 0
-    assert decoder._stream.resets == 2  # type: ignore[attr-defined]
+    assert decoder._stream.signals == 2  # type: ignore[attr-defined]
     played = np.concatenate(card.played)
     assert np.count_nonzero(played) == 2 * 50 * HOP
     assert 0.06 <= speaker.ahead() < 0.09

@@ -156,7 +156,7 @@ def test_damage_is_noticed(exported: Path, tmp_path: Path) -> None:
     [
         (lambda text: "{", r"no card\.json"),
         (lambda text: "[]", r"no card\.json"),
-        (lambda text: text.replace('"version": 1', '"version": 2'), "update it"),
+        (lambda text: text.replace('"version": 1', '"version": 3'), "update it"),
         (lambda text: text.replace('"hop_length"', '"hop"'), "damaged"),
         (lambda text: text.replace('"states"', '"state"'), "damaged"),
         (lambda text: text.replace('"hop_length": 40', '"hop_length": 0'), "damaged"),
