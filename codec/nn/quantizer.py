@@ -12,7 +12,7 @@ from codec.nn.statistics import CodebookUsage, Learning, Revival, evenly_spaced
 
 # Vectors that the codebooks are started from, at most.
 _START_VECTORS = 16384
-_FIT_VECTORS = 65536
+_FIT_VECTORS = 32768
 
 
 @dataclass
