@@ -160,8 +160,8 @@ class ParametersLossConfig(Section):
     """Distance of a voice's controls from what analysis found: see `codec.nn.parameters`."""
 
     weight: float = Field(0.0, ge=0)
-    """Of all of it, beside losses on the wave. More than 0: the corpus is analysed before the first
-    step, a twenty-fifth of its duration on a core, once."""
+    """Of all of it. More than 0: the corpus is analysed before the first step, 4 % of its duration
+    on a core, once."""
     difference: float = Field(0.7, ge=0)
     """Of what the envelope changes from frame to frame, beside the envelope itself."""
     aperiodicity: float = Field(0.3, ge=0)
@@ -175,6 +175,9 @@ class ParametersLossConfig(Section):
     kind: Literal["hinge", "least_squares"] = "hinge"
     start_step: int = Field(0, ge=0)
     """Regression alone before this step."""
+    wave: float = Field(0.5, ge=0)
+    """The part that all losses of the wave have in the controls' gradient, where those of
+    parameters have 1."""
 
 
 class CommitmentLossConfig(Section):

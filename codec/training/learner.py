@@ -152,7 +152,7 @@ class Learner:
             leaf = controls.detach().requires_grad_()
             decoded = self.model.decoder.wave(leaf)
             of_wave = self._judge_waves(step, decoded, batch.wave, report)
-            gradient = gradient + torch.autograd.grad(decoded, leaf, of_wave)[0]
+            gradient = voice.join(gradient, torch.autograd.grad(decoded, leaf, of_wave)[0])
         return controls, gradient
 
     def _judge_waves(self, step: int, decoded: Tensor, wave: Tensor, report: StepReport) -> Tensor:
@@ -220,7 +220,7 @@ class Learner:
                 self.discriminator_optimizer.state_dict() if self.discriminator_optimizer else None
             ),
             "balancer": self.objective.balancer.state_dict(),
-            "voice": self.voice.balancer.state_dict() if self.voice else None,
+            "voice": self.voice.state_dict() if self.voice else None,
             "average": self.average.state_dict(),
             "encoder_frozen": self.model.encoder_frozen,
         }
@@ -235,7 +235,7 @@ class Learner:
             self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
         self.objective.balancer.load_state_dict(state["balancer"])
         if self.voice is not None and state["voice"] is not None:
-            self.voice.balancer.load_state_dict(state["voice"])
+            self.voice.load_state_dict(state["voice"])
         self.average.load_state_dict(state["average"])
         if state["encoder_frozen"]:
             self.model.freeze_encoder()
