@@ -154,6 +154,8 @@ class WhisperLossConfig(Section):
     """A model name of openai-whisper, or a checkpoint's path (encoder-only ones too)."""
     layers: list[int] | None = None
     """Blocks whose outputs are compared; none: the middle and the last."""
+    items: float = Field(1.0, gt=0, le=1)
+    """Share of the batch that it hears, one crop at least: its encoder costs more than a step."""
 
 
 class ParametersLossConfig(Section):
