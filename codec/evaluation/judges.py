@@ -233,7 +233,9 @@ def chosen(names: Iterable[str], settings: Settings = Settings()) -> list[Metric
                 f"pip install 'sotto[{EXTRA}]'"
             )
         if "whisper" in metric.takes and settings.whisper is None:
-            raise SottoError(f"{metric.name} needs a Whisper checkpoint: evaluate --whisper names one")
+            raise SottoError(
+                f"{metric.name} needs a Whisper checkpoint: evaluate --whisper names one"
+            )
     return metrics
 
 

@@ -31,7 +31,9 @@ def test_negative_workers_are_refused():
 def test_what_cannot_be_scored_is_told_before_any_recording_is():
     with pytest.raises(SottoError, match=r"'pesk' is no metric: there are pesq_nb, pesq_wb, stoi"):
         ScorePool(0, ["stoi", "pesk"])
-    with pytest.raises(SottoError, match="dwer needs a Whisper checkpoint: evaluate --whisper names one"):
+    with pytest.raises(
+        SottoError, match="dwer needs a Whisper checkpoint: evaluate --whisper names one"
+    ):
         ScorePool(0, ["dwer"])
 
 
