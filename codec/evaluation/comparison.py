@@ -145,7 +145,7 @@ def score_table(
         if change.before_kbps != change.kbps:
             rates = f"{change.before_kbps:g} → {rates}"
         for name, one in change.changes.items():
-            metric, interval = METRICS[name], one.difference
+            metric = METRICS[name]
             digits = metric.decimals
             table.add_row(
                 change.codec,
@@ -153,12 +153,19 @@ def score_table(
                 metric.heading,
                 f"{one.before:.{digits}f}",
                 f"{one.after:.{digits}f}",
-                f"{interval.mean:+.{1 + digits}f}±{interval.half_width:.{1 + digits}f}",
+                _signed(one.difference, 1 + digits),
                 one.verdict,
                 _learners(metric, losses),
             )
         table.add_section()
     return table
+
+
+def _signed(interval: Interval, digits: int) -> str:
+    if not interval.n:
+        return "undefined"
+    text = f"{interval.mean:+.{digits}f}"
+    return text + (f"±{interval.half_width:.{digits}f}" if interval.n > 1 else "")
 
 
 def _learners(metric: Metric, losses: Mapping[str, Mapping[str, float] | None]) -> str:

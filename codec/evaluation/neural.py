@@ -60,7 +60,7 @@ def visqol(reference: Wave, decoded: Wave) -> float:
         result = _visqol().measure_from_arrays(
             reference.astype(np.float64), decoded.astype(np.float64), SCORED_RATE
         )
-    except ValueError:  # no patch of speech in the reference
+    except (ValueError, IndexError):  # what it says, or does, where it finds no patch to compare
         return float("nan")
     return float(result.moslqo)
 

@@ -75,6 +75,10 @@ def test_an_undefined_score_leaves_its_pair_out():
     (change,) = score_changes(before, evaluation(row("a", 3, 3), row("b", 3, 2)))
     assert change.changes["pesq_wb"].difference.n == 1
     assert change.changes["pesq_wb"].after == 2
+    line = next(
+        line for line in shown(score_table([change], "", {})).splitlines() if "PESQ" in line
+    )
+    assert "+1.000 " in line and "nan" not in line
 
 
 def test_what_has_nothing_in_common_is_told():

@@ -64,6 +64,15 @@ def test_what_is_silent_or_short_is_undefined(name, wave):
     assert math.isnan(score(name, wave[:1000], wave[:1000]))
 
 
+@pytest.mark.parametrize("samples", [8_000, 8_100])
+def test_half_a_second_of_one_click_ends_nothing(samples):
+    click = np.zeros(samples, np.float32)
+    click[samples // 2] = 0.5
+    for name in LEARNT:
+        value = score(name, click, click)
+        assert math.isnan(value) or 0 <= value <= 5.01
+
+
 def test_what_was_random_before_is_so_after_plcmos(wave):
     np.random.seed(3)
     expected = np.random.normal()
