@@ -75,7 +75,7 @@ class VoiceFeatures(StreamingLayer):
         if x.shape[-1] == 0:
             return x.new_zeros(x.shape[0], FEATURES, 0), state
         x = torch.cat((state[0], x), dim=-1)
-        return self._features(x), (x[..., x.shape[-1] - self.left_padding :].contiguous(),)
+        return self._features(x), (x[..., x.shape[-1] - self.left_padding :].clone(),)
 
     def input_span(self, first: int, last: int) -> tuple[int, int]:
         """Frame t reads what ends with its hop."""

@@ -135,7 +135,8 @@ class VoiceSynthesis(StreamingLayer):
             frames = self._spectrum(x, pulses) @ self.synthesis
             wave = self._overlap_add(frames, left_over)
         emitted = x.shape[1] * self.hop_length
-        return wave[..., :emitted], (wave[..., emitted:].contiguous(), phase, last)
+        # Copies: of one signal, a view is contiguous and would keep all of it.
+        return wave[..., :emitted], (wave[..., emitted:].clone(), phase.clone(), last.clone())
 
     def input_span(self, first: int, last: int) -> tuple[int, int]:
         """All that came before: the phase is a sum over it.

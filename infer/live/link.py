@@ -133,8 +133,7 @@ class Receiving:
                 self._sink.rest(self._decoder.hop_length)
                 continue
             if turn.kind is Kind.END:
-                if not self._end_stream():
-                    self._sink.rest(self._decoder.hop_length)
+                self._say(self._decoder.flush())
                 ended = True
                 continue
             if turn.stream != self._stream:
@@ -149,16 +148,19 @@ class Receiving:
             self._say(wave)
         return ended
 
-    def _end_stream(self) -> bool:
-        """Says what the decoder has held back of a stream, if it has; the next one begins anew."""
+    def _end_stream(self) -> None:
+        """Plays what the decoder has held back of a stream, if it has; the next one begins anew."""
         wave = self._decoder.flush()
-        self._say(wave)
-        return wave.size > 0
+        if wave.size:
+            self._say(wave)
 
     def _say(self, wave: Wave) -> None:
+        """Plays a turn's samples; the time of one in which look-ahead gives none passes, too."""
         if wave.size:
             self.level.push(wave)
             self._sink.write(wave)
+        else:
+            self._sink.rest(self._decoder.hop_length)
 
     def run(
         self,

@@ -10,6 +10,7 @@ from codec.building import build_autoencoder, inference_tensors
 from codec.codec import Codec
 from codec.config_model import ModelConfig
 from infer.export import export
+from tests.support.voices import make_voice
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +49,21 @@ def exported(codec: Codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model of `codec`, exported."""
     folder = tmp_path_factory.mktemp("export") / "out"
     export(codec, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def voice() -> Codec:
+    """A small untrained voice: hop 320 at 16 kHz, one frame of look-ahead, 3 codebooks of 32."""
+    torch.set_num_threads(1)
+    return make_voice()
+
+
+@pytest.fixture(scope="session")
+def exported_voice(voice: Codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That voice, exported."""
+    folder = tmp_path_factory.mktemp("export") / "voice"
+    export(voice, folder)
     return folder
 
 

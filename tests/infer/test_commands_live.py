@@ -69,6 +69,25 @@ def test_a_file_goes_through_the_codec_by_either_model(
         np.testing.assert_allclose(found[0], expected.clip(-1, 1), atol=1e-4)
 
 
+@pytest.mark.parametrize("samples", [1, 320, 9601])
+def test_nothing_is_lost_of_what_a_voice_holds_back(
+    samples: int, wav: Wav, voice: Codec, exported_voice: Path, tmp_path: Path
+) -> None:
+    source = wav("in.wav", samples, sample_rate=16000)
+    voice.save(tmp_path / "voice.safetensors")
+    wave, _ = audio.read(source)
+    expected = voice.decode(voice.encode(wave[0], 2)).numpy()
+    for number, one in enumerate((tmp_path / "voice.safetensors", exported_voice)):
+        target = tmp_path / f"{number}.wav"
+        result = invoke("stream", source, target, "--model", one, "--kbps", 0.5)
+        assert result.exit_code == 0, result.output
+        found, _ = audio.read(target)
+        assert found.shape == (1, -(-samples // 320) * 320)
+        quiet = np.abs(expected) < 0.9  # what is louder is clipped
+        difference = np.abs(found[0] - expected)[quiet].max()
+        assert difference < 1e-2 * np.abs(expected).max() + 1e-4
+
+
 def test_other_rates_and_channels_are_taken(wav: Wav, exported: Path, tmp_path: Path) -> None:
     source = wav("in.wav", 9600, sample_rate=48000, channels=2)
     result = invoke("stream", source, tmp_path / "x.flac", "--model", exported, "--gain", -6)

@@ -18,7 +18,7 @@ from codec.evaluation.judges import (
     merit,
 )
 from codec.extras import MissingPackageError
-from tests.support.voices import RATE, noisy, voiced
+from tests.support.syllables import RATE, noisy, voiced
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)

@@ -9,7 +9,7 @@ from codec.errors import SottoError
 from codec.evaluation.judges import DEFAULT
 from codec.evaluation.metrics import buzz, mel_distance, pesq_nb, pesq_wb, stoi
 from codec.evaluation.pool import score_pair
-from tests.support.voices import RATE, noisy, voiced
+from tests.support.syllables import RATE, noisy, voiced
 
 ALL = [pesq_nb, pesq_wb, stoi, mel_distance, buzz]
 names = pytest.mark.parametrize("metric", ALL, ids=lambda metric: metric.__name__)

@@ -8,7 +8,7 @@ import torch
 from codec.evaluation.judges import METRICS, Settings
 from codec.spectra import resample
 from data_scripts.espeak import Prompt, say
-from tests.support.voices import RATE, noisy, voiced
+from tests.support.syllables import RATE, noisy, voiced
 
 LEARNT = [name for name, metric in METRICS.items() if metric.packages]
 judges = pytest.mark.parametrize("name", LEARNT)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from codec.evaluation.pitch import track_pitch
-from tests.support.voices import RATE, noisy, voiced
+from tests.support.syllables import RATE, noisy, voiced
 
 
 def cents(hz: np.ndarray, expected: np.ndarray | float) -> np.ndarray:

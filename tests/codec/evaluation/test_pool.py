@@ -4,7 +4,7 @@ import pytest
 
 from codec.errors import SottoError
 from codec.evaluation.pool import ScorePool, score_many
-from tests.support.voices import RATE, noisy, voiced
+from tests.support.syllables import RATE, noisy, voiced
 
 
 def test_processes_give_what_one_process_gives():

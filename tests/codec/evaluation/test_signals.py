@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from codec.evaluation.signals import f0, flutter, pauses, periodicity, voicing
-from tests.support.voices import RATE, noisy, voiced
+from tests.support.syllables import RATE, noisy, voiced
 
 FRAME = 320
 

@@ -6,7 +6,7 @@ import pytest
 
 from codec.errors import SottoError
 from codec.evaluation.transcripts import Transcript, dwer, edits, transcriber, word_errors
-from tests.support.voices import RATE, voiced
+from tests.support.syllables import RATE, voiced
 
 ENCODER = Path(__file__).parents[4] / "shared/models/whisper-base-encoder.pt"
 

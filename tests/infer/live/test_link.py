@@ -45,9 +45,10 @@ class Listed:
 
 
 def receiving(
-    sink: FileSink | Clocked | Speaker, buffer: JitterBuffer, **options: object
+    sink: FileSink | Clocked | Speaker, buffer: JitterBuffer, lookahead: int = 0, **options: object
 ) -> Receiving:
-    return Receiving(buffer, CODEC, Decoder(CODEC), sink, **options)  # type: ignore[arg-type]
+    decoder = Decoder(PretendedCodec(lookahead))
+    return Receiving(buffer, CODEC, decoder, sink, **options)  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -92,12 +93,14 @@ def send_all(port: int, wave: np.ndarray, **options: object) -> Sending:
 
 
 @contextmanager
-def received(buffer: JitterBuffer) -> Iterator[tuple[int, Receiving, list[np.ndarray]]]:
+def received(
+    buffer: JitterBuffer, lookahead: int = 0
+) -> Iterator[tuple[int, Receiving, list[np.ndarray]]]:
     """A receiver that runs in a thread, ended by the end of a stream or by 3 s of quiet."""
     out: list[np.ndarray] = []
     with listening(HERE, 0) as link:
         sink = Clocked(FileSink("x", out.append), RATE)
-        taker = receiving(sink, buffer, latency=0.0)
+        taker = receiving(sink, buffer, lookahead, latency=0.0)
         deadline = time.monotonic() + 30
         thread = threading.Thread(
             target=taker.run,
@@ -116,11 +119,12 @@ def received(buffer: JitterBuffer) -> Iterator[tuple[int, Receiving, list[np.nda
         assert not thread.is_alive()
 
 
-def test_speech_goes_over_the_loopback_whole() -> None:
+@pytest.mark.parametrize("lookahead", [0, 2])
+def test_speech_goes_over_the_loopback_whole(lookahead: int) -> None:
     # Patient with a machine that does other things, too: nothing may be late.
     buffer = JitterBuffer(T, shortest=0.8, longest=2.0)
     wave = steps(60)
-    with received(buffer) as (port, taker, out):
+    with received(buffer, lookahead) as (port, taker, out):
         sent = send_all(port, wave, frames=2)
     assert (sent.unsent, sent.packetizer.packets) == (0, 33)
     heard = np.concatenate(out).reshape(-1, HOP)[:, 0]
@@ -176,11 +180,13 @@ def test_foreign_packets_are_counted_and_do_no_harm() -> None:
     assert taker.quiet == 0
 
 
-def test_a_speaker_is_kept_going_before_between_and_after_streams() -> None:
+@pytest.mark.parametrize("lookahead", [0, 1, 3])
+def test_a_speaker_is_kept_going_before_between_and_after_streams(lookahead: int) -> None:
     clock = Clock()
     card = SimulatedSpeaker(clock)
     speaker = Speaker(card, RATE, clock=clock, sleep=clock.sleep)
-    decoder = Decoder(CODEC)
+    decoder = Decoder(PretendedCodec(lookahead))
+    assert decoder.late == pytest.approx(lookahead * T)
     taker = Receiving(JitterBuffer(T), CODEC, decoder, speaker, latency=0.06, clock=clock)
     ends = 0
     for stream in (1, 2):
@@ -198,6 +204,28 @@ def test_a_speaker_is_kept_going_before_between_and_after_streams() -> None:
     played = np.concatenate(card.played)
     assert np.count_nonzero(played) == 2 * 50 * HOP
     assert 0.06 <= speaker.ahead() < 0.09
+    assert taker.delay == pytest.approx(taker._jitter.counts.mean_delay + lookahead * T)
+    assert taker.wanted >= lookahead * T + 0.04
+
+
+@pytest.mark.parametrize("lookahead", [0, 1, 3])
+def test_another_sender_cuts_nothing_off_that_was_decoded(lookahead: int) -> None:
+    clock = Clock()
+    out: list[np.ndarray] = []
+    sink = Clocked(FileSink("x", out.append), RATE, clock)
+    taker = receiving(sink, JitterBuffer(T), lookahead, latency=0.0, clock=clock)
+    for stream in (1, 2):
+        made = packetizer(stream=stream)
+        for _ in range(30):
+            for packet in made.put(np.full((4, 1), 40 + stream)):
+                taker.take(packet)
+            taker.play()
+            clock.sleep(T)
+    with listening(HERE, 0) as link:  # it is stopped in the middle of the second
+        taker.run(link, stop=lambda: True, tick=lambda: None)
+    assert sum(wave.size for wave in out) == taker.frames * HOP
+    heard = np.concatenate(out).reshape(-1, HOP)[:, 0]
+    assert set(heard) == {np.float32((8 + stream) / 32) for stream in (1, 2)}
 
 
 def test_a_card_that_swallows_everything_does_not_hold_the_loop() -> None:

@@ -30,7 +30,12 @@ def ramp(frames: int) -> np.ndarray:
 
 
 def through_cards(
-    seconds: float, *, mic_ppm: float = 0, speaker_ppm: float = 0, jitter: float = 0.0
+    seconds: float,
+    *,
+    mic_ppm: float = 0,
+    speaker_ppm: float = 0,
+    jitter: float = 0.0,
+    lookahead: int = 0,
 ) -> tuple[Between, SimulatedSpeaker, SimulatedMicrophone, list[float]]:
     """From a microphone to a speaker whose clocks differ: the taker, the cards, what was ahead."""
     clock = Clock()
@@ -38,20 +43,21 @@ def through_cards(
     mic = SimulatedMicrophone(clock, signal, ppm=mic_ppm, jitter=jitter)
     card = SimulatedSpeaker(clock, ppm=speaker_ppm)
     speaker = Speaker(card, RATE, clock=clock, sleep=clock.sleep)
-    taker = Between(Decoder(CODEC), speaker, latency=0.06)
+    taker = Between(Decoder(PretendedCodec(lookahead)), speaker, latency=0.06)
     pump = Pump(Microphone(mic, RATE), Encoder(CODEC, 4), RATE, clock)
     ahead: list[float] = []
     pump.run(taker, lambda: mic.ended, lambda: ahead.append(speaker.ahead()))
     return taker, card, mic, ahead
 
 
-def test_equal_clocks_play_every_frame_once() -> None:
-    taker, card, mic, _ = through_cards(20)
+@pytest.mark.parametrize("lookahead", [0, 1, 4])
+def test_equal_clocks_play_every_frame_once(lookahead: int) -> None:
+    taker, card, mic, _ = through_cards(20, lookahead=lookahead)
     assert (card.underruns, mic.overruns, taker.filled_in, taker.left_out) == (0, 0, 0, 0)
     played = np.concatenate(card.played)
     signal = ramp(1000)
     start = np.flatnonzero(played == signal[0])[0]  # the speaker was kept ahead by silence first
-    assert 0 < start <= 0.08 * RATE
+    assert 0 < start <= 0.08 * RATE + lookahead * HOP
     np.testing.assert_array_equal(played[start : start + signal.size], signal)
 
 
@@ -111,11 +117,12 @@ def test_a_file_waits_for_the_speaker_and_is_heard_whole() -> None:
     assert pump.frames == 200
 
 
+@pytest.mark.parametrize("lookahead", [0, 1, 3])
 @pytest.mark.parametrize("samples", [1, HOP, HOP + 1, 5 * HOP - 1])
-def test_a_file_sink_gets_whole_frames(samples: int) -> None:
+def test_a_file_sink_gets_whole_frames(samples: int, lookahead: int) -> None:
     out: list[np.ndarray] = []
     taker = Following(
-        Decoder(CODEC),
+        Decoder(PretendedCodec(lookahead)),
         FileSink("x", out.append),
         latency=0.06,
         stop=lambda: False,
@@ -125,6 +132,7 @@ def test_a_file_sink_gets_whole_frames(samples: int) -> None:
     pump = Pump(Listed(np.full(samples, 0.5, np.float32)), Encoder(CODEC, 2), RATE)
     pump.run(taker, lambda: False, lambda: None)
     assert sum(wave.size for wave in out) == -(-samples // HOP) * HOP
+    assert all(wave.size for wave in out)
     assert pump.level.peak == pytest.approx(-6.02, abs=0.01)
 
 
