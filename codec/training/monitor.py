@@ -21,7 +21,16 @@ from codec.training.validation import Clip, Validation
 Wave = NDArray[np.float32]
 
 _SECONDS_BETWEEN_LINES = 30.0
-_SHOWN = ("mel", "disturbance", "adversarial", "discriminator", "whisper", "commitment")
+_SHOWN = {
+    "parameters/envelope": "envelope",
+    "parameters/f0": "f0",
+    "loss/mel": "mel",
+    "loss/disturbance": "disturbance",
+    "loss/adversarial": "adversarial",
+    "loss/discriminator": "discriminator",
+    "loss/whisper": "whisper",
+    "loss/commitment": "commitment",
+}
 
 
 class Monitor:
@@ -80,9 +89,7 @@ class Monitor:
         """Writes values by tag, and shows the losses that matter beside the bar."""
         for tag, value in scalars.items():
             self._writer.add_scalar(tag, value, step)
-        shown = [
-            f"{name} {scalars[f'loss/{name}']:.3f}" for name in _SHOWN if f"loss/{name}" in scalars
-        ]
+        shown = [f"{name} {scalars[tag]:.3f}" for tag, name in _SHOWN.items() if tag in scalars]
         if shown:
             self._progress.update(self._task, losses=" · ".join(shown))
             self._say_now_and_then(step, " · ".join(shown))
