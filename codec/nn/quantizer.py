@@ -13,6 +13,7 @@ from codec.nn.statistics import CodebookUsage, Learning, Revival, evenly_spaced
 # Vectors that the codebooks are started from, at most.
 _START_VECTORS = 16384
 _FIT_VECTORS = 32768
+_MOST_POWER = 0.9
 
 
 @dataclass
@@ -299,6 +300,18 @@ class ResidualVectorQuantizer(nn.Module):
             perplexity = float(entropy.exp()) if bool(hits.any()) else 0.0
             usages.append(CodebookUsage(perplexity, float((hits > 0).double().mean())))
         return usages
+
+    def dimensions_in_use(self) -> int:
+        """Principal components that hold 90 % of the power of recent latents; 0 before any.
+
+        Not a collective call: of this process's cache. Few of many are a latent that has collapsed:
+        bits lie idle then.
+        """
+        vectors = self.layers()[0].statistics.cache.contents().double().cpu()
+        if len(vectors) < 2:
+            return 0
+        powers = torch.linalg.eigvalsh(torch.cov(vectors.T)).flip(0).cumsum(0)
+        return int((powers < _MOST_POWER * powers[-1]).sum()) + 1
 
     def reset_usage(self) -> None:
         """Start counting hits anew; rows hit before count as unused for the next revival."""

@@ -1,5 +1,6 @@
 """What a person sees of a run: TensorBoard and the progress bar."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -102,10 +103,12 @@ class Monitor:
             self.say(f"step {step}: {losses}")
 
     def log_codebooks(self, step: int, perplexity: Sequence[float], used: Sequence[float]) -> None:
-        """Writes perplexity and used share of each codebook, first codebook first."""
+        """Writes perplexity and used share of each codebook, and the bits in use of a frame."""
         for i, (each_perplexity, each_used) in enumerate(zip(perplexity, used, strict=True), 1):
             self._writer.add_scalar(f"codebook_perplexity/{i}", each_perplexity, step)
             self._writer.add_scalar(f"codebook_used/{i}", each_used, step)
+        bits = sum(math.log2(max(each, 1.0)) for each in perplexity)
+        self._writer.add_scalar("codebooks/bits_a_frame", bits, step)
 
     def log_validation(
         self, step: int, validation: Validation, clips: Sequence[Clip], logged_clips: int

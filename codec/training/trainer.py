@@ -306,11 +306,14 @@ class Trainer:
             self.monitor.log_scalars(self.progress.step, scalars)
 
     def _log_codebooks(self) -> None:
-        usage = self.learner.model.quantizer.usage()
         if self.monitor is not None:
+            quantizer = self.learner.model.quantizer
+            usage = quantizer.usage()
             self.monitor.log_codebooks(
                 self.progress.step, [u.perplexity for u in usage], [u.used for u in usage]
             )
+            dimensions = float(quantizer.dimensions_in_use())
+            self._log_scalars({"codebooks/latent_dimensions": dimensions})
 
     def _announce(self) -> None:
         model = self.learner.model
