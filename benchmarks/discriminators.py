@@ -1,9 +1,9 @@
-"""What discriminators cost a training step, beside the generator's own of the default model.
+"""What discriminators cost a training step, beside the generator's own of a model of spectra.
 
     pip install -e '.[benchmarks]'
     nice python -m benchmarks.discriminators --rounds 5
 
-Sides are learners as `train.py` has them, of configs/default.yaml on a batch of its size: one
+Sides are learners as `train.py` has them, of configs/convnext.yaml on a batch of its size: one
 without discriminators, the others with one kind each, which hear all of the batch or parts of it
 (`losses.adversarial`). The discriminator of parameters is no part of the learner, and plays its
 game on random envelopes as long as the batch.
@@ -40,7 +40,7 @@ from codec.training.learner import Learner
 from codec.training.objective import build_parameter_discriminator
 from codec.training.pieces import random_piece
 
-CONFIG = Path(__file__).parents[1] / "configs" / "default.yaml"
+CONFIG = Path(__file__).parents[1] / "configs" / "convnext.yaml"
 WAVE_JUDGES = {
     "stft, as in the tree": ["discriminators.stft={}"],
     "bands": ["discriminators={stft: null, bands: {}}"],
