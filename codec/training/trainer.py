@@ -1,6 +1,5 @@
 """The training loop: batches in, checkpoints, curves and models out."""
 
-import logging
 import math
 import signal
 import time
@@ -14,8 +13,6 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from rich import progress as bars
 from rich.console import Console
-from rich.logging import RichHandler
-from torch import Tensor
 
 from codec.codec import Codec
 from codec.config import Config
@@ -26,7 +23,7 @@ from codec.evaluation.judges import Settings, chosen, formula
 from codec.evaluation.pool import ScorePool
 from codec.model_file import read_model_file
 from codec.training.learner import Learner, StepReport
-from codec.training.monitor import Monitor
+from codec.training.monitor import Means, Meter, Monitor, logging_to
 from codec.training.processes import any_process, usable_precision
 from codec.training.progress import Progress
 from codec.training.run import RunFolder, open_run, record_config
@@ -70,7 +67,7 @@ class Trainer:
         self.is_main = self.accelerator.is_main_process
         self.console = (console or Console(stderr=True)) if self.is_main else Console(quiet=True)
         set_seed(config.seed + self.accelerator.process_index)
-        with _logging_to(self.console), bars.Progress(console=self.console) as bar:
+        with logging_to(self.console), bars.Progress(console=self.console) as bar:
             corpus = load_corpus(config, bar if self.is_main else None)
             with self.accelerator.main_process_first():  # one process analyses for all
                 self.crops = training_crops(config, corpus, bar if self.is_main else None)
@@ -118,7 +115,7 @@ class Trainer:
                 if self.is_main
                 else None
             )
-            stack.enter_context(_logging_to(self.console))
+            stack.enter_context(logging_to(self.console))
             self.pool = stack.enter_context(self._score_pool())
             self._announce()
             try:
@@ -137,8 +134,8 @@ class Trainer:
     def _loop(self) -> None:
         training, validation = self.config.training, self.config.validation
         begun = time.monotonic()
-        meter = _Meter(self.config, self.accelerator.num_processes)
-        means = _Means()
+        meter = Meter(self.config, self.accelerator.num_processes)
+        means = Means()
         for batch in self._batches():
             if self.progress.step >= training.steps:
                 break
@@ -295,7 +292,7 @@ class Trainer:
             _, own = self.folder.checkpoints.read(step, 0)
         self.learner.load_rank_state(own)
 
-    def _log(self, means: "_Means", meter: "_Meter") -> None:
+    def _log(self, means: "Means", meter: "Meter") -> None:
         scalars = means.read() | self.learner.learning_rates()
         scalars |= meter.read()
         scalars["training/skipped_steps"] = float(self.progress.skipped)
@@ -349,59 +346,3 @@ class Trainer:
         finally:
             for number, handler in earlier.items():
                 signal.signal(number, handler)
-
-
-class _Means:
-    """Mean of each scalar over the steps that had it, since it was last read.
-
-    The last step alone would show little of a noisy loss, and of the discriminators, which may
-    learn at every other step only, nothing at all.
-    """
-
-    def __init__(self) -> None:
-        self._sums: dict[str, tuple[Tensor | float, int]] = {}
-
-    def add(self, scalars: dict[str, Tensor | float]) -> None:
-        for tag, value in scalars.items():
-            total, count = self._sums.get(tag, (0.0, 0))
-            self._sums[tag] = (total + value, count + 1)
-
-    def read(self) -> dict[str, float]:
-        means = {tag: float(total) / count for tag, (total, count) in self._sums.items()}
-        self._sums = {}
-        return means
-
-
-class _Meter:
-    """Steps and seconds of audio per second since it was last read."""
-
-    def __init__(self, config: Config, processes: int) -> None:
-        data = config.data
-        self._seconds_a_step = (
-            processes * data.batch_size * data.segment_samples / config.model.sample_rate
-        )
-        self._steps, self._since = 0, time.monotonic()
-
-    def count(self) -> None:
-        self._steps += 1
-
-    def read(self) -> dict[str, float]:
-        now = time.monotonic()
-        rate = self._steps / max(now - self._since, 1e-9)
-        self._steps, self._since = 0, now
-        return {
-            "throughput/steps_per_second": rate,
-            "throughput/audio_seconds_per_second": rate * self._seconds_a_step,
-        }
-
-
-@contextmanager
-def _logging_to(console: Console) -> Iterator[None]:
-    """Warnings, of damaged files say, appear above the progress bar."""
-    handler = RichHandler(console=console, show_path=False, show_time=False)
-    root = logging.getLogger("codec")
-    root.addHandler(handler)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
