@@ -33,6 +33,8 @@ from infer.planning import Item, named_inputs, plan_outputs
 from infer.reporting import count, duration, fail, finish, show
 from infer.workers import Failure, Report, Work, system_error, work_through
 
+_CARD = "card.json"  # makes a folder an export
+
 if TYPE_CHECKING:
     from codec.codec import Codec
     from infer.bitstream import Header
@@ -93,9 +95,10 @@ def verify(paths: Files, jobs: EditJobs = 1) -> None:
 
 
 def info(paths: Files, model: Model = None) -> None:
-    """Say what files are: encoded, a model, or audio."""
+    """Say what files are: encoded, a model, the card.json of an export, or audio."""
     from infer.streams import input_name, open_seekable_input
 
+    paths = [path / _CARD if (path / _CARD).is_file() else path for path in paths]
     endings = AUDIO_ENDINGS | CODED_ENDINGS | {".safetensors"}
     failed: list[tuple[Path, str]] = []
     for path, _ in named_inputs(paths, endings=endings):

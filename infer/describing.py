@@ -1,4 +1,4 @@
-"""What a file is, in rows of a name and a value: encoded, a model, or audio."""
+"""What a file is, in rows of a name and a value: encoded, a model, an export, or audio."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -35,6 +35,8 @@ def file_rows(file: BinaryIO, path: Path, model: Path | None) -> Rows:
         if path == PIPE:
             raise SottoError("a model is read from a file, not from stdin")
         return _rows_of_model(path)
+    if path.name == "card.json":  # whatever it holds, nobody else names a file so
+        return _rows_of_export(path)
     return _rows_of_audio(file)
 
 
@@ -115,17 +117,47 @@ def _rows_of_model(path: Path) -> Rows:
 
     codec = load_model(path)
     lowest, highest = codec.kbps(1), codec.kbps(codec.n_quantizers)
+    ahead = codec.config.lookahead if codec.config.causal else None
     rows = [
         ("kind", "model"),
         ("fingerprint", codec.fingerprint),
         ("parameters", f"{codec.n_parameters:,}"),
         ("sample rate", f"{codec.sample_rate:,} Hz"),
         ("frames", f"{codec.frame_rate:g} a second, of {codec.hop_length} samples"),
+        ("latency", latency(1 / codec.frame_rate, ahead)),
         ("codebooks", f"{codec.n_quantizers} of {codec.codebook_size} entries"),
         ("bitrates", f"{lowest:g} to {highest:g} kbps, {codec.default_kbps:g} by default"),
     ]
     if codec.tables is not None:
         rows.append(("tables", f"for compact files, {codec.tables.fingerprint}"))
+    return rows
+
+
+def latency(frame: float, lookahead: int | None) -> str:
+    """How long a sample takes at the least, frames of `frame` seconds, none ahead for streams."""
+    if lookahead is None:
+        return "none: it takes whole signals"
+    ahead = f" ({1000 * frame:g} ms frame, {1000 * lookahead * frame:g} ms look-ahead)"
+    return f"{1000 * (1 + lookahead) * frame:g} ms{ahead if lookahead else ', a frame'}"
+
+
+def _rows_of_export(path: Path) -> Rows:
+    from infer.runtime.card import read_card
+
+    card = read_card(path.parent)
+    frame = card.hop_length / card.sample_rate
+    precisions = sorted({file.precision for file in card.files})
+    rows = [
+        ("kind", f"exported model, {', '.join(precisions)}"),
+        ("fingerprint", card.fingerprint),
+        ("sample rate", f"{card.sample_rate:,} Hz"),
+        ("frames", f"{1 / frame:g} a second, of {card.hop_length} samples"),
+        ("latency", latency(frame, card.lookahead if card.causal else None)),
+        ("codebooks", f"{card.n_quantizers} of {card.codebook_size} entries"),
+        ("bitrate", f"{card.default_kbps:g} kbps by default"),
+    ]
+    if card.tables is not None:
+        rows.append(("tables", f"for compact files, {card.tables}"))
     return rows
 
 

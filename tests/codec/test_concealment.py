@@ -2,6 +2,7 @@ import math
 import random
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,31 +14,41 @@ from codec.audio import read
 from codec.building import build_autoencoder, inference_tensors
 from codec.codec import Codec
 from codec.concealment import Concealment
-from codec.config_model import ConvNeXtConfig, ModelConfig, QuantizerConfig, SEANetConfig
+from codec.config_model import (
+    ConvNeXtConfig,
+    ModelConfig,
+    QuantizerConfig,
+    SEANetConfig,
+    VoiceDecoderConfig,
+    VoiceEncoderConfig,
+)
 from codec.evaluation.metrics import pesq_wb
 from codec.shipped import SHIPPED
 
 SAMPLE_RATE, HOP = 16000, 80
 FADED = 40  # frames of 5 ms until silence: 200 ms
 SPEECH = Path(__file__).parents[2] / "../shared/speech/valid"
-FAMILIES = ["seanet", "convnext"]
+FAMILIES = ["seanet", "convnext", "voice"]
 
 each_family = pytest.mark.parametrize("kind", FAMILIES)
 
 
 @cache
 def codec(kind: str, seed: int = 0) -> Codec:
-    """16 kHz, 5 ms a frame."""
+    """16 kHz, 5 ms a frame; a voice looks two of them ahead."""
+    strides = [HOP] if kind == "voice" else [20, 4]
+    encoder: dict[str, Any] = {"kind": "voice", "channels": [8], "blocks": [1]}
+    half: SEANetConfig | ConvNeXtConfig | None = None
     if kind == "seanet":
         half = SEANetConfig(channels=3, dilations=[1, 3])
-    else:
+    elif kind == "convnext":
         half = ConvNeXtConfig(kind="convnext", channels=[8, 8], blocks=[1, 1])
     config = ModelConfig(
         hop_length=HOP,
-        strides=[20, 4],
+        strides=strides,
         dimension=6,
-        encoder=half,
-        decoder=half,
+        encoder=half or VoiceEncoderConfig.model_validate(encoder),
+        decoder=half or VoiceDecoderConfig.model_validate(encoder | {"lookahead": 2}),
         quantizer=QuantizerConfig(n_quantizers=3, codebook_size=16),
         default_kbps=2.4,
     )
@@ -54,10 +65,15 @@ def random_codes(frames: int, seed: int = 0) -> Tensor:
 
 
 def played(model: Codec, codes: Tensor, lost: set[int]) -> Tensor:
-    """(frames, hop) of a stream in which some frames got lost."""
+    """(frames, hop) of a stream in which some frames got lost.
+
+    What is filled in comes out instead of the lost frames themselves, or, with look-ahead, of what
+    was to come out with them.
+    """
     with model.stream_decoder() as stream:
-        frames = [stream.push(None if t in lost else codes[:, t]) for t in range(codes.shape[1])]
-    return torch.stack(frames)
+        parts = [stream.push(None if t in lost else codes[:, t]) for t in range(codes.shape[1])]
+        parts.append(stream.flush())
+    return torch.cat(parts).view(codes.shape[1], model.hop_length)
 
 
 def with_repeats(codes: Tensor, lost: set[int]) -> Tensor:
@@ -84,17 +100,20 @@ def test_the_decoder_goes_on_under_a_smooth_gain(kind, count):
     lost = set(range(10, 10 + count))
     heard = played(model, codes, lost).flatten()
     seamless = model.decode(with_repeats(codes, lost))
-    told = seamless.abs() > 0.02 * seamless.abs().max()
+    late = model.config.lookahead
+    near = 1e-3 * float(seamless.abs().max()) if late else 1e-5  # a phase adds rounding up
+    told = seamless.abs() > (0.2 if late else 0.02) * seamless.abs().max()
     gain = (heard / seamless)[told]
     index = told.nonzero()[:, 0]
     assert float(gain.min()) > -1e-4
-    assert float(gain.max()) < 1 + 1e-4
+    assert float(gain.max()) < 1 + (1e-2 if late else 1e-4)
     slope = gain.diff().abs() / index.diff()
     steepest = 1 / (0.0025 * SAMPLE_RATE)  # within 2.5 ms from 0 to 1
     assert float(slope.max()) < 1.05 * steepest
-    torch.testing.assert_close(heard[: 10 * HOP], seamless[: 10 * HOP], rtol=0, atol=1e-5)
-    after = (10 + count + 1) * HOP
-    torch.testing.assert_close(heard[after:], seamless[after:], rtol=0, atol=1e-5)
+    first = (10 - late) * HOP
+    torch.testing.assert_close(heard[:first], seamless[:first], rtol=0, atol=near)
+    after = first + (count + 1) * HOP
+    torch.testing.assert_close(heard[after:], seamless[after:], rtol=0, atol=near)
 
 
 def test_a_tone_fades_and_comes_back_without_a_click():
@@ -116,7 +135,7 @@ def test_a_tone_fades_and_comes_back_without_a_click():
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(
-    kind=st.sampled_from(FAMILIES),
+    kind=st.sampled_from(["seanet", "convnext"]),  # 5 ms of a voice have a pulse or none
     seed=st.integers(0, 3),
     first=st.integers(4, 12),
     count=st.integers(1, 60),
@@ -161,9 +180,12 @@ def test_a_long_loss_ends_in_silence_and_a_new_start(kind, at_once):
     assert levels[FADED - 2] < 0.05 * levels[0]
     assert not filled[FADED:].any()
     anew = model.decode(codes[:, 10:])
-    after = stream.push(codes[:, 10:])
+    after = torch.cat([stream.push(codes[:, 10:]), stream.flush()])
+    late = model.config.lookahead * HOP  # as long there is what lies before a signal
+    assert not after[:late].any()
     assert abs(float(after[0])) < 0.1 * float(anew.abs().max())  # eased in, within 5 ms
-    torch.testing.assert_close(after[HOP:], anew[HOP:], rtol=0, atol=1e-5)
+    near = 1e-3 * float(anew.abs().max()) if late else 1e-5
+    torch.testing.assert_close(after[late + HOP :], anew[HOP:], rtol=0, atol=near)
 
 
 @each_family
@@ -177,7 +199,7 @@ def test_losses_at_once_are_those_one_by_one(kind):
     assert torch.equal(streams[0].push(codes[:, 5:]), streams[1].push(codes[:, 5:]))
 
 
-@each_family
+@pytest.mark.parametrize("kind", ["seanet", "convnext"])  # a voice's phase stays another
 @pytest.mark.parametrize("count", [1, 3, 60])
 def test_what_comes_back_is_lossless_within_the_receptive_field(kind, count):
     model, codes = codec(kind), random_codes(30 + count)
@@ -192,8 +214,11 @@ def test_what_comes_back_is_lossless_within_the_receptive_field(kind, count):
 def test_before_the_first_frame_there_is_silence(kind):
     model, codes = codec(kind), random_codes(10)
     stream = model.stream_decoder()
-    assert not stream.push(None, frames=5).any()
-    torch.testing.assert_close(stream.push(codes), model.decode(codes), rtol=0, atol=1e-5)
+    wave = torch.cat([stream.push(None, frames=5), stream.push(codes), stream.flush()])
+    expected = model.decode(codes)
+    assert not wave[: 5 * HOP].any()
+    near = 1e-3 * float(expected.abs().max()) if model.config.lookahead else 1e-5
+    torch.testing.assert_close(wave[5 * HOP :], expected, rtol=0, atol=near)
 
 
 def test_a_batch_loses_a_frame_together_but_at_levels_of_its_own():
