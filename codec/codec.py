@@ -32,6 +32,7 @@ class Codec:
         fingerprint: 32 hex digits that name these very weights.
         tables: probabilities by which codes of this model can be packed more tightly; none if
             they were not learned.
+        losses: weights by name of the losses that it learnt from; none if its file does not tell.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Codec:
         self.config = config
         self.fingerprint = known_fingerprint or fingerprint(config, tensors)
         self.tables = tables
+        self.losses: dict[str, float] | None = None
         self._config_text: str | None = None
         self._stored_as = {name: tensor.dtype for name, tensor in tensors.items()}
         self._window = window_frames(self._autoencoder, self.frame_rate)
@@ -87,6 +89,7 @@ class Codec:
         except ModelFileError as error:
             raise ModelFileError(f"{path}: {error}") from None
         codec._config_text = file.config_text
+        codec.losses = file.losses
         return codec
 
     def save(self, path: str | os.PathLike[str]) -> str:
@@ -102,6 +105,7 @@ class Codec:
             {name: tensor.to(self._stored_as[name]) for name, tensor in tensors.items()},
             self.tables,
             config_text=self._config_text,
+            losses=self.losses,
         )
 
     def halved(self) -> "Codec":
@@ -118,7 +122,9 @@ class Codec:
             if not half.isfinite().all():
                 largest = float(tensors[name].abs().max())
                 raise ModelFileError(f"{name} is up to {largest:g}, beyond half precision")
-        return Codec(self.config, halves, self.device, tables=self.tables)
+        codec = Codec(self.config, halves, self.device, tables=self.tables)
+        codec.losses = self.losses
+        return codec
 
     @property
     def sample_rate(self) -> int:

@@ -1,7 +1,8 @@
 """Every key a YAML run description may have: typed, documented, checked.
 
 The model's own keys are in `codec.config_model`, the discriminators' in
-`codec.config_discriminators`; reading files, `base:` and command-line overrides live in
+`codec.config_discriminators`, those of losses in `codec.config_losses`, those of what is measured
+on the way in `codec.config_validation`; reading files, `base:` and command-line overrides live in
 `codec.config_files`.
 """
 
@@ -11,10 +12,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from codec.config_discriminators import DiscriminatorsConfig
+from codec.config_losses import LossesConfig
 from codec.config_model import ConvNeXtConfig, ModelConfig, Section, VoiceDecoderConfig
+from codec.config_validation import ValidationConfig
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
-WindowLength = Annotated[int, Field(ge=16)]
 
 
 class CodebooksConfig(Section):
@@ -70,137 +72,6 @@ class DataConfig(Section):
         if gain_db[0] > gain_db[1]:
             raise ValueError(f"lowest gain first, such as {sorted(gain_db)}")
         return gain_db
-
-
-class MelLossConfig(Section):
-    """Multi-scale log-mel L1."""
-
-    weight: float = Field(2.0, ge=0)
-    n_ffts: list[WindowLength] = Field([32, 64, 128, 256, 512, 1024, 2048], min_length=1)
-    windows_a_step: int | None = Field(None, gt=0)
-    """Take turns: so many of the windows at a step, all of them one after another; none: all."""
-
-
-class SpectrumLossConfig(Section):
-    """Log-magnitude L1, bin by bin: tells noise from a buzz where mel filters are too wide."""
-
-    weight: float = Field(0.0, ge=0)
-    n_ffts: list[WindowLength] = Field([1024, 2048], min_length=1)
-    windows_a_step: int | None = Field(None, gt=0)
-    """Take turns, as the mel loss's."""
-    takes: int = Field(1, ge=1, le=2)
-    """2: every batch is decoded twice, with noise of its own each time, and half of what the takes
-    differ by is subtracted. The loss is an energy distance then: decoded noise becomes as uneven as
-    real noise is. Needs model.decoder.noise_channels."""
-
-
-class WaveformLossConfig(Section):
-    """Mean absolute error of samples, over the mean of the reference's."""
-
-    weight: float = Field(0.1, ge=0)
-
-
-class DisturbanceLossConfig(Section):
-    """Loudness disturbance by PESQ's perceptual model, at 16 kHz or a multiple of it."""
-
-    weight: float = Field(0.0, ge=0)
-    """PESQ is no independent judge of a model that learnt from it."""
-    listeners: list[Literal["wideband", "narrowband"]] = Field(
-        ["wideband", "narrowband"], min_length=1
-    )
-    """As PESQ-wb hears, as PESQ-nb does at a telephone, or their mean."""
-    start_step: int = Field(0, ge=0)
-    """Left out before this step. PESQ makes level and colour equal before it compares: a decoder
-    that knows nothing yet finds ways to please it that are not speech."""
-    ramp_steps: int = Field(0, ge=0)
-    """The weight grows to its full size over so many steps."""
-
-
-class AdversarialLossConfig(Section):
-    """The game against the discriminators."""
-
-    weight: float = Field(1.0, ge=0)
-    kind: Literal["hinge", "least_squares"] = "hinge"
-    start_step: int = Field(0, ge=0)
-    """Spectral losses alone before this step; discriminators cost nothing until then."""
-    ramp_steps: int = Field(1000, ge=0)
-    """The weights of both adversarial losses grow to their full size over so many steps: new
-    discriminators know nothing yet."""
-    every: int = Field(1, gt=0)
-    """Discriminators learn at one step out of this many."""
-    generator_every: int = Field(1, gt=0)
-    """The generator meets them at one step out of this many. There the weights of both adversarial
-    losses count so many times, so that over the run they mean what they do at 1."""
-    seconds: float | None = Field(None, gt=0)
-    """Discriminators hear a random piece so long of every crop; none, or no less than a crop: all
-    of it."""
-    items: float = Field(1.0, gt=0, le=1)
-    """Discriminators hear this share of the batch's crops, at least one, drawn at every step."""
-
-
-class FeatureMatchingLossConfig(Section):
-    """Relative L1 of the discriminators' features; active with the adversarial loss."""
-
-    weight: float = Field(2.0, ge=0)
-
-
-class WhisperLossConfig(Section):
-    """Distance of a frozen Whisper encoder's features."""
-
-    weight: float = Field(0.0, ge=0)
-    """0 leaves Whisper out: nothing is loaded."""
-    model: str = "base"
-    """A model name of openai-whisper, or a checkpoint's path (encoder-only ones too)."""
-    layers: list[int] | None = None
-    """Blocks whose outputs are compared; none: the middle and the last."""
-
-
-class ParametersLossConfig(Section):
-    """Distance of a voice's controls from what analysis found: see `codec.nn.parameters`."""
-
-    weight: float = Field(0.0, ge=0)
-    """Of all of it, beside losses on the wave. More than 0: the corpus is analysed before the first
-    step, a fifth of its duration on a core, once."""
-    difference: float = Field(0.7, ge=0)
-    """Of what the envelope changes from frame to frame, beside the envelope itself."""
-    aperiodicity: float = Field(0.3, ge=0)
-    voicing: float = Field(0.5, ge=0)
-    f0: float = Field(0.4, ge=0)
-    adversarial: float = Field(1.0, ge=0)
-    """The part that the discriminator of the envelope (`discriminators.parameters`) has in the
-    envelope's gradient, where regression has 1."""
-    feature_matching: float = Field(1.0, ge=0)
-    """Likewise of its features."""
-    kind: Literal["hinge", "least_squares"] = "hinge"
-    start_step: int = Field(0, ge=0)
-    """Regression alone before this step."""
-
-
-class CommitmentLossConfig(Section):
-    """Pulls the encoder's output to the codes it was given."""
-
-    weight: float = Field(1.0, ge=0)
-
-
-class CodebookLossConfig(Section):
-    """Pulls gradient codebooks to what they encode (no effect on EMA codebooks)."""
-
-    weight: float = Field(1.0, ge=0)
-
-
-class LossesConfig(Section):
-    """Weights of the losses; 0 switches one off."""
-
-    mel: MelLossConfig = MelLossConfig()
-    spectrum: SpectrumLossConfig = SpectrumLossConfig()
-    waveform: WaveformLossConfig = WaveformLossConfig()
-    disturbance: DisturbanceLossConfig = DisturbanceLossConfig()
-    adversarial: AdversarialLossConfig = AdversarialLossConfig()
-    feature_matching: FeatureMatchingLossConfig = FeatureMatchingLossConfig()
-    whisper: WhisperLossConfig = WhisperLossConfig()
-    parameters: ParametersLossConfig = ParametersLossConfig()
-    commitment: CommitmentLossConfig = CommitmentLossConfig()
-    codebook: CodebookLossConfig = CodebookLossConfig()
 
 
 class BalancerConfig(Section):
@@ -262,23 +133,6 @@ class TrainingConfig(Section):
         return "no" if value is False else value
 
 
-class ValidationConfig(Section):
-    """What is measured on held-out clips, and how often."""
-
-    every: int = Field(1000, gt=0)
-    clips: int = Field(16, gt=0)
-    seconds: float = Field(4.0, gt=0)
-    """Longest part of a clip that is scored."""
-    kbps: list[float] | None = Field(None, min_length=1)
-    """Rates to score; none: the default rate and half of it."""
-    logged_clips: int = Field(3, ge=0)
-    """Clips whose audio and spectrograms go to TensorBoard."""
-    best_by: Literal["pesq_nb", "pesq_wb", "stoi", "mel_distance", "buzz"] = "pesq_wb"
-    """The metric, at the highest scored rate, that decides which model is the best."""
-    workers: int = Field(2, ge=0)
-    """Processes that score."""
-
-
 class Config(Section):
     """A run."""
 
@@ -321,7 +175,32 @@ class Config(Section):
                 rates = ", ".join(f"{rate:g}" for rate in possible)
                 raise ValueError(f"validation.kbps {kbps:g} is not one of {rates}")
         self._check_losses()
+        self._check_targets()
         return self
+
+    def _check_targets(self) -> None:
+        """That there is something to learn from, and something that can."""
+        losses = self.losses
+        if losses.parameters.weight and not isinstance(self.model.decoder, VoiceDecoderConfig):
+            raise ValueError(
+                "losses.parameters needs a decoder that has them: set model.decoder.kind: voice, "
+                "or losses.parameters.weight to 0"
+            )
+        if not (losses.mel.weight or losses.waveform.weight or losses.parameters.weight):
+            raise ValueError(
+                "losses.mel.weight, losses.waveform.weight and losses.parameters.weight are all 0; "
+                "one must be positive"
+            )
+        parameters, judge = losses.parameters, self.discriminators.parameters
+        if (
+            parameters.weight
+            and (parameters.adversarial or parameters.feature_matching)
+            and not judge
+        ):
+            raise ValueError(
+                "discriminators.parameters is null, but losses.parameters.adversarial or "
+                "feature_matching is positive; set both to 0, or discriminators.parameters to {}"
+            )
 
     def _check_losses(self) -> None:
         losses = self.losses
@@ -338,16 +217,6 @@ class Config(Section):
                 f"losses.spectrum.takes is {losses.spectrum.takes}, for which takes have to differ "
                 "and be compared: give the decoder noise (model.decoder.kind: convnext, "
                 "noise_channels: 32) and losses.spectrum.weight more than 0, or leave takes out"
-            )
-        if losses.parameters.weight and not isinstance(decoder, VoiceDecoderConfig):
-            raise ValueError(
-                "losses.parameters needs a decoder that has them: set model.decoder.kind: voice, "
-                "or losses.parameters.weight to 0"
-            )
-        if not (losses.mel.weight or losses.waveform.weight or losses.parameters.weight):
-            raise ValueError(
-                "losses.mel.weight, losses.waveform.weight and losses.parameters.weight are all 0; "
-                "one must be positive"
             )
         adversarial = losses.adversarial.weight or losses.feature_matching.weight
         if adversarial and not self.discriminators.of_waves():

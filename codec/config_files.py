@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 def _explain(problem: Any) -> str:
     # Pydantic names the kind that a half was taken for as if it were a key: it is none.
     parts = [str(part) for part in problem["loc"]]
-    kinds: dict[str, type[BaseModel]] = next((HALVES[p] for p in parts if p in HALVES), {})
+    kinds: Mapping[str, type[BaseModel]] = next((HALVES[p] for p in parts if p in HALVES), {})
     kind = next((part for part in parts if part in kinds), None)
     location = [part for part in parts if part != kind]
     name = ".".join(location) or "the run"

@@ -14,12 +14,17 @@ although both are float32 in memory.
 A file may also carry the integer tables that compact codes are coded with (`codec/entropy.py`), as
 tensors whose names start with `entropy.`, and under `tables` of the metadata their own fingerprint.
 The model's fingerprint does not cover them: with or without tables, its codes are the same.
+
+Nor does it cover `losses` of the metadata, weights by name of the losses that the model learnt
+from: they tell the metrics that are no independent judges of it. Training writes them; a file
+without them does not tell.
 """
 
 import hashlib
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +54,7 @@ class ModelFile:
         fingerprint: 32 hex digits over both.
         config_text: the config as the file has it, which a later Sotto may know more keys than.
         tables: for compact codes; None where the file has none.
+        losses: weights by name of what it learnt from; None where the file does not tell.
     """
 
     config: ModelConfig
@@ -56,6 +62,7 @@ class ModelFile:
     fingerprint: str
     config_text: str
     tables: EntropyTables | None = None
+    losses: dict[str, float] | None = None
 
 
 def fingerprint(config: ModelConfig, tensors: dict[str, Tensor]) -> str:
@@ -70,6 +77,7 @@ def write_model_file(
     tables: EntropyTables | None = None,
     *,
     config_text: str | None = None,
+    losses: Mapping[str, float] | None = None,
 ) -> str:
     """Writes a model file; it appears under its name only when complete.
 
@@ -80,6 +88,7 @@ def write_model_file(
         tables: for compact codes.
         config_text: of the file that the model was read from, if it was. Written as it is, it
             keeps the fingerprint what it was, by which codes know their model.
+        losses: weights by name of what the model learnt from, if it is known.
 
     Returns:
         the model's fingerprint, 32 hex digits; `tables` have no part in it.
@@ -92,7 +101,9 @@ def write_model_file(
     text = config_text or _config_text(config)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     digest = _digest(text, tensors)
-    about = {"version": VERSION, "config": text, "fingerprint": digest}
+    about: dict[str, object] = {"version": VERSION, "config": text, "fingerprint": digest}
+    if losses is not None:
+        about["losses"] = dict(losses)
     if tables is not None:
         about["tables"] = tables.fingerprint
         tensors |= {name: torch.from_numpy(a.copy()) for name, a in tables.tensors().items()}
@@ -141,7 +152,15 @@ def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
             "know; update Sotto"
         ) from None
     learnt = _tables(path, tables, about.get("tables"))
-    return ModelFile(config, tensors, digest, about["config"], learnt)
+    losses = _losses(about.get("losses"))
+    return ModelFile(config, tensors, digest, about["config"], learnt, losses)
+
+
+def _losses(told: object) -> dict[str, float] | None:
+    """Weights by name, or None for anything else: no model is worse for it."""
+    if not isinstance(told, dict) or not all(isinstance(w, int | float) for w in told.values()):
+        return None
+    return {str(name): float(weight) for name, weight in told.items()}
 
 
 def _tables(path: Path, tensors: dict[str, Tensor], expected: object) -> EntropyTables | None:

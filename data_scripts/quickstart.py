@@ -18,7 +18,9 @@ from codec.codec import Codec
 from codec.config_files import load_config
 from codec.data.manifest import Entry, load_entries
 from codec.errors import SottoError
-from codec.evaluation.report import Evaluation, evaluate
+from codec.evaluation.report import evaluate
+from codec.evaluation.results import Evaluation
+from codec.evaluation.score_files import write_scores
 from codec.training.trainer import Trainer
 from data_scripts.synthesise import synthesise
 from infer.files import Conversion, decode_file, encode_file
@@ -69,7 +71,7 @@ def run(console: Console) -> None:
     codec = Codec.load(folder.best)
     held_out = load_entries(CORPUS, split="test")
     evaluation = evaluate(codec, held_out, kbps=KBPS, workers=2, progress=True)
-    evaluation.write_csv(folder.path / "scores.csv")
+    write_scores(evaluation, folder.path / "scores.csv")
     evaluation.plot(folder.path / "rate-quality.png")
     longest = max(held_out, key=lambda entry: entry.seconds)
     encoded = [_encode(console, codec, folder.best, longest, kbps, folder.path) for kbps in KBPS]

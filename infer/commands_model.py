@@ -1,10 +1,11 @@
 """The commands `evaluate`, `tables` and `schema`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from codec.errors import SottoError
 from infer.options import (
     Device,
     Model,
@@ -18,6 +19,11 @@ from infer.options import (
 from infer.planning import check_target
 from infer.reporting import show
 from infer.scoring import CORES, Metrics, Opus, Whisper, Workers, opus_beside, parse_metrics
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from codec.evaluation.results import Evaluation
 
 
 def evaluate(
@@ -36,6 +42,10 @@ def evaluate(
     split: Split = None,
     csv: Annotated[Path | None, typer.Option(help="Write the scores of every file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw quality over rate, as PNG.")] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="Compare with what --csv wrote of another model."),
+    ] = None,
     workers: Workers = CORES,
     device: Where = Device.AUTO,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
@@ -55,8 +65,9 @@ def evaluate(
     passes = [] if tandem is None else parse_passes(tandem, "--tandem")
     from codec.data.manifest import load_entries
     from codec.evaluation.report import evaluate as score
-    from codec.evaluation.score_files import write_scores
+    from codec.evaluation.score_files import read_scores, write_scores
 
+    earlier = None if against is None else read_scores(against)
     beside = opus_beside(opus, codec.sample_rate)
     entries = load_entries(folder, split=split)
     evaluation = score(
@@ -73,8 +84,27 @@ def evaluate(
     show(evaluation.table())
     if csv is not None:
         write_scores(evaluation, csv)
+    if earlier is not None and against is not None:
+        show(_compared(earlier, evaluation, against))
     if plot is not None:
         evaluation.plot(plot)
+
+
+def _compared(earlier: "Evaluation", evaluation: "Evaluation", path: Path) -> "Table":
+    """How this model's scores differ from those of a file.
+
+    Raises:
+        SottoError: they have nothing in common.
+    """
+    from codec.evaluation.comparison import score_changes, score_table
+
+    try:
+        changes = score_changes(earlier, evaluation)
+    except SottoError as error:
+        raise SottoError(f"{path}: {error}") from None
+    losses = {"before": earlier.losses, "after": evaluation.losses}
+    title = f"Against {path.name}: change ± half of its 95 % interval"
+    return score_table(changes, title, losses)
 
 
 def tables(

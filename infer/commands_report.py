@@ -16,7 +16,16 @@ from infer.options import (
     split_model,
 )
 from infer.reporting import show
-from infer.scoring import CORES, Opus, Workers, counting, opus_beside
+from infer.scoring import (
+    CORES,
+    Metrics,
+    Opus,
+    Whisper,
+    Workers,
+    counting,
+    opus_beside,
+    parse_metrics,
+)
 
 if TYPE_CHECKING:
     from codec.codec import Codec
@@ -34,6 +43,8 @@ def report(
         str, typer.Option("--bitrates", "--kbps", metavar="KBPS,...", help="Of the model.")
     ] = "1.5,3,4",
     opus: Opus = "6,8,12",
+    metrics: Metrics = None,
+    whisper: Whisper = None,
     workers: Workers = CORES,
     device: Where = Device.AUTO,
     force: Force = False,
@@ -49,10 +60,20 @@ def report(
     check_page(target, replace=force)
     codec = load_model(model, device.value)
     rates = parse_rates(bitrates, "--bitrates")
+    names = parse_metrics(metrics, whisper)
     beside = opus_beside(opus, codec.sample_rate)
     contenders = [ModelAtRates(codec, rates), *beside]
     entries = load_entries(speech, split=split)
-    evaluation = evaluate(codec, entries, kbps=rates, beside=beside, workers=workers, progress=True)
+    evaluation = evaluate(
+        codec,
+        entries,
+        kbps=rates,
+        beside=beside,
+        metrics=names,
+        whisper=whisper,
+        workers=workers,
+        progress=True,
+    )
     chosen = choose_clips(evaluation, clips)
     with counting("clips", len(chosen)) as advance:
         write_page(

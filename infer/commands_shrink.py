@@ -72,6 +72,8 @@ def _compare(
     usable = [entry for entry in entries if str(entry.path) in scored]
     with counting("codes", len(usable)) as advance:
         shares = changed_codes(codec, half, usable, advance)
-    show(score_table(score_changes(*evaluations), "Change of scores ± half of its 95 % interval"))
+    losses = {"the model": codec.losses}
+    title = "Change of scores ± half of its 95 % interval"
+    show(score_table(score_changes(*evaluations), title, losses))
     listed = ", ".join(f"{share:.2%}" for share in shares)
     typer.echo(f"codes that differ, first codebook to last: {listed}")

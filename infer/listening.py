@@ -13,8 +13,11 @@ from matplotlib.image import imsave
 from codec.audio import write_wav
 from codec.errors import SottoError
 from codec.evaluation.contenders import Contender
-from codec.evaluation.metrics import Interval, Scores, Wave
-from codec.evaluation.report import DECIMALS, Evaluation, Row, read_recording
+from codec.evaluation.intervals import Interval
+from codec.evaluation.judges import METRICS, Scores, learnt_from
+from codec.evaluation.pairs import Wave
+from codec.evaluation.report import read_recording
+from codec.evaluation.results import Evaluation, RateSummary, Row
 from codec.spectra import stft
 from infer.new_folder import check_new_folder, new_folder
 
@@ -23,26 +26,18 @@ LONGEST_CLIP = 30.0
 """Seconds of a recording that is put on a page."""
 
 _TEMPLATE = Path(__file__).with_name("listening.html")
-_SHOWN = ("pesq_wb", "pesq_nb", "stoi", "mel_distance", "buzz")
-_SHORT = {
-    "pesq_wb": "PESQ-wb",
-    "pesq_nb": "PESQ-nb",
-    "stoi": "STOI",
-    "mel_distance": "mel dB",
-    "buzz": "buzz",
-}
 _WINDOW_SECONDS, _HOP_SECONDS = 0.032, 0.008
 _DYNAMIC_RANGE = 80.0  # dB
 
 
 @dataclass(frozen=True)
 class Version:
-    """What one recording sounds like: `scores` are none for the original."""
+    """What one recording sounds like: `scores` are few for the original, or none."""
 
     name: str
     kbps: float | None
     wave: Wave
-    scores: Scores | None
+    scores: Scores
 
 
 def check_page(target: Path, *, replace: bool) -> None:
@@ -109,7 +104,9 @@ def write_page(
             about=html.escape(about),
             top_khz=f"{sample_rate / 2000:g}",
             n_files=len({row.file for row in evaluation.rows}),
+            headings="".join(_headings(evaluation)),
             means="\n".join(_means(evaluation)),
+            note=html.escape(learnt_from(evaluation.metrics, evaluation.losses) or ""),
             clips="\n".join(sections),
         )
         (folder / PAGE).write_text(page, encoding="utf-8")
@@ -119,7 +116,8 @@ def _versions(
     evaluation: Evaluation, contenders: Sequence[Contender], path: Path, sample_rate: int
 ) -> Iterator[Version]:
     original = read_recording(path, sample_rate)
-    yield Version("Original", None, original, None)
+    known = (one.scores for one in evaluation.originals if one.file == str(path))
+    yield Version("Original", None, original, next(known, {}))
     rows = {(row.codec, row.kbps): row for row in evaluation.rows if row.file == str(path)}
     for contender in contenders:
         for decoding in contender.decodings(original):
@@ -160,9 +158,10 @@ def _section(
 def _figure(version: Version, label: str, stem: str, number: int) -> str:
     label, stem = html.escape(label), html.escape(stem)
     caption = "what the others are compared with"
-    if version.scores is not None:
+    if version.scores:
         caption = " · ".join(
-            f"{_SHORT[name]} {getattr(version.scores, name):.{DECIMALS[name]}f}" for name in _SHOWN
+            f"{METRICS[name].heading} {value:.{METRICS[name].decimals}f}"
+            for name, value in version.scores.items()
         )
     key = f"<kbd>{number}</kbd>" if number <= 9 else ""
     return (
@@ -173,17 +172,28 @@ def _figure(version: Version, label: str, stem: str, number: int) -> str:
     )
 
 
+def _headings(evaluation: Evaluation) -> Iterator[str]:
+    """The table's columns of scores; what each means is told by the pointer."""
+    for name in evaluation.metrics:
+        meaning, heading = html.escape(METRICS[name].meaning), html.escape(evaluation.heading(name))
+        yield f'<th scope="col" title="{meaning}">{heading}</th>'
+
+
 def _means(evaluation: Evaluation) -> Iterator[str]:
     """The rows of the table."""
-    for rate in evaluation.summaries():
-        cells = [rate.codec, f"{rate.real_kbps:.2f}"]
-        cells += [_mean(rate.intervals[name], DECIMALS[name]) for name in _SHOWN]
+    for rate in evaluation.with_originals():
+        cells = [rate.codec, "–" if rate.real_kbps is None else f"{rate.real_kbps:.2f}"]
+        cells += [_mean(rate, name) for name in evaluation.metrics]
         yield "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
 
 
-def _mean(interval: Interval, decimals: int) -> str:
+def _mean(rate: RateSummary, name: str) -> str:
+    interval: Interval | None = rate.intervals.get(name)
+    if interval is None:
+        return "–"
     if interval.n == 0:
         return "undefined"
+    decimals = METRICS[name].decimals
     text = f"{interval.mean:.{decimals}f}"
     return text + (f" ± {interval.half_width:.{decimals}f}" if interval.n > 1 else "")
 

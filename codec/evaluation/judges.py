@@ -167,6 +167,29 @@ _TABLE = (
         function=f"{_NEURAL}:visqol",
         packages=("visqol", "ai_edge_litert"),
     ),
+    Metric(
+        *("dnsmos", "DNSMOS", "DNSMOS P.835, overall (1 to 5)", 2, "more"),
+        function=f"{_NEURAL}:dnsmos",
+        packages=("speechmos", "onnxruntime"),
+        alone=True,
+    ),
+    Metric(
+        *("plcmos", "PLCMOS", "PLCMOS (1 to 5)", 2, "more"),
+        function=f"{_NEURAL}:plcmos",
+        packages=("speechmos", "onnxruntime"),
+        alone=True,
+    ),
+    Metric(
+        *("speaker", "speaker", "likeness of the speaker (cosine, up to 1)", 3, "more"),
+        function=f"{_NEURAL}:speaker",
+        packages=("resemblyzer", "librosa", "webrtcvad", "pkg_resources"),
+    ),
+    Metric(
+        *("dwer", "dWER", "words told differently (share)", 3, "less"),
+        function="codec.evaluation.transcripts:dwer",
+        losses=("whisper",),
+        takes=("whisper",),
+    ),
 )
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _TABLE}
@@ -180,6 +203,17 @@ DEFAULT: tuple[str, ...] = tuple(
 """Those that need no extra package and take no longer than what they judge."""
 
 
+def known_metric(name: str) -> str:
+    """`name` itself.
+
+    Raises:
+        ValueError: There is no such metric.
+    """
+    if name not in METRICS:
+        raise ValueError(f"{name!r} is no metric: there are {', '.join(METRICS)}")
+    return name
+
+
 def chosen(names: Iterable[str], settings: Settings = Settings()) -> list[Metric]:
     """Metrics by their names, each once, in the table's order.
 
@@ -187,9 +221,10 @@ def chosen(names: Iterable[str], settings: Settings = Settings()) -> list[Metric
         SottoError: There is none of that name, or it has to be told something.
         MissingPackageError: It needs a package that is not installed.
     """
-    wanted = set(names)
-    if unknown := sorted(wanted - METRICS.keys()):
-        raise SottoError(f"{unknown[0]!r} is no metric: there are {', '.join(METRICS)}")
+    try:
+        wanted = {known_metric(name) for name in names}
+    except ValueError as error:
+        raise SottoError(str(error)) from None
     metrics = [metric for name, metric in METRICS.items() if name in wanted]
     for metric in metrics:
         if package := metric.missing():
@@ -198,7 +233,9 @@ def chosen(names: Iterable[str], settings: Settings = Settings()) -> list[Metric
                 f"pip install 'sotto[{EXTRA}]'"
             )
         if "whisper" in metric.takes and settings.whisper is None:
-            raise SottoError(f"{metric.name} needs a Whisper checkpoint: name one by --whisper")
+            raise SottoError(
+                f"{metric.name} needs a Whisper checkpoint: evaluate --whisper names one"
+            )
     return metrics
 
 
@@ -229,13 +266,13 @@ def merit(weights: Mapping[str, float], scores: Mapping[str, float]) -> float:
 
 def learnt_from(metrics: Sequence[str], losses: Mapping[str, float] | None) -> str | None:
     """A sentence on those metrics that a model's losses include, or may include; None for none."""
-    by_answer = {answer: [] for answer in ("yes", "unknown")}  # type: dict[str, list[Metric]]
-    for name in metrics:
-        by_answer.get(METRICS[name].learnt(losses), []).append(METRICS[name])
-    if by_answer["yes"]:
-        named = ", ".join(f"{m.heading} ({' '.join(m.losses)})" for m in by_answer["yes"])
-        return f"† learnt from, so no independent judge: {named}"
-    if by_answer["unknown"]:
-        named = ", ".join(f"{m.heading} ({' '.join(m.losses)})" for m in by_answer["unknown"])
-        return f"† may be learnt from, by losses that the model file does not tell: {named}"
-    return None
+    by_losses: dict[str, list[str]] = {}
+    for metric in (METRICS[name] for name in metrics):
+        if metric.learnt(losses) != "no":
+            by_losses.setdefault(" or ".join(metric.losses), []).append(metric.heading)
+    if not by_losses:
+        return None
+    named = "; ".join(f"{', '.join(names)} (by {keys})" for keys, names in by_losses.items())
+    if losses is None:
+        return f"† perhaps learnt from, as the model file does not tell its losses: {named}"
+    return f"† learnt from, so no independent judge: {named}"

@@ -94,7 +94,7 @@ def remembering(last: int) -> Callable[[Callable[..., T]], Callable[..., T]]:
 
         @wraps(function)
         def remembered(wave: Wave, *rest: Any) -> T:
-            digest = hashlib.blake2b(np.ascontiguousarray(wave), digest_size=16).digest()
+            digest = hashlib.blake2b(wave.tobytes(), digest_size=16).digest()
             key = (digest, *rest)
             if key not in known:
                 known[key] = function(wave, *rest)

@@ -18,7 +18,7 @@ from codec.evaluation.rate_plot import Point, rate_figure
 ORIGINAL = "original"
 """What tables and CSVs call the recordings themselves, where a codec's name stands."""
 
-_METRICS_A_TABLE = 5  # 80 columns are few
+_TABLE_WIDTH = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +129,14 @@ class Evaluation:
     def table(self) -> Group:
         """Mean ± half of the 95 % interval at each real rate; below, what to mind.
 
-        A table has five metrics; more make more of them.
+        Metrics that do not fit 80 columns make another table.
         """
         rates = self.with_originals()
         parts: list[Table | Text] = []
         n_files = max((rate.n_files for rate in rates), default=0)
         title: str | None = f"Mean over {n_files} files ± half of the 95 % interval"
-        for first in range(0, len(self.metrics), _METRICS_A_TABLE):
-            parts.append(self._part(rates, self.metrics[first : first + _METRICS_A_TABLE], title))
+        for metrics in self._fitting(rates):
+            parts.append(self._part(rates, metrics, title))
             title = None
         if note := learnt_from(self.metrics, self.losses):
             parts.append(Text(note, style="dim"))
@@ -145,6 +145,23 @@ class Evaluation:
             listed = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(3))
             parts.append(Text(f"{len(self.skipped)} files passed over: {listed}", style="dim"))
         return Group(*parts)
+
+    def _fitting(self, rates: Sequence[RateSummary]) -> list[list[str]]:
+        """The metrics, in groups of as many as a table has room for."""
+        groups: list[list[str]] = [[]]
+        room = free = (
+            _TABLE_WIDTH - max(len(rate.codec) for rate in rates) - len("  kbps  books   ")
+        )
+        for name in self.metrics:
+            cells = [_cell(rate.intervals.get(name), METRICS[name].decimals) for rate in rates]
+            lines = [line for cell in cells for line in cell.splitlines()]
+            width = 2 + max(map(len, [self.heading(name), *lines]))
+            if width > free and groups[-1]:
+                groups.append([])
+                free = room
+            groups[-1].append(name)
+            free -= width
+        return groups
 
     def _part(
         self, rates: Sequence[RateSummary], metrics: Sequence[str], title: str | None

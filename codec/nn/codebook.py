@@ -183,6 +183,33 @@ class VectorQuantizer(nn.Module):
         return points - self.decode(other)
 
     @torch.no_grad()
+    def fit(
+        self, points: Tensor, *, iterations: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Fit the rows to `points` (n, dimension) by k-means; for several points a row.
+
+        Returns:
+            (n, dimension): each point less its nearest row.
+        """
+        self.initialize(points, generator)
+        vectors = self._enter(points)
+        nothing = torch.zeros(self.codebook.shape[0], dtype=torch.bool, device=points.device)
+        rows = frozen_kmeans(
+            vectors,
+            self.codebook,
+            nothing,
+            iterations=iterations,
+            generator=generator,
+            project=self._place,
+        )
+        self.codebook.copy_(rows)
+        owners = nearest(vectors, rows)
+        if self.learning == "ema":
+            hits = torch.bincount(owners, minlength=rows.shape[0]).to(rows)
+            self._set_averages(hits.clamp_min(1))
+        return points - self.decode(owners)
+
+    @torch.no_grad()
     def learn(self, hits: Tensor, sums: Tensor | None) -> None:
         """Take in one step's statistics, those of all processes together.
 

@@ -299,6 +299,23 @@ def _add_weight_norm(layer: nn.Module, weight: Tensor, norm: float) -> None:
         layer.get_parameter("parametrizations.weight.original0").fill_(norm)
 
 
+@torch.no_grad()
+def set_weight(layer: nn.Module, weight: Tensor) -> None:
+    """Give a layer of this module a weight, through its weight norm if it has not been folded.
+
+    A filter of zeros, which has no direction, keeps the one that the layer has.
+    """
+    if not parametrize.is_parametrized(layer, "weight"):
+        layer.get_parameter("weight").copy_(weight)
+        return
+    norms, directions = (
+        layer.get_parameter(f"parametrizations.weight.original{i}") for i in range(2)
+    )
+    size = weight.flatten(1).norm(dim=1).view_as(norms)
+    norms.copy_(size)
+    directions.copy_(torch.where(size > 0, weight, directions))
+
+
 def _windows(x: Tensor, extent: int, stride: int, dilation: int) -> Tensor:
     """(batch, channels, time) -> (batch, frames, channels * kernel_size)."""
     windows = x.unfold(-1, extent, stride)[..., ::dilation]

@@ -48,7 +48,7 @@ class LayerStack(nn.Module):
         return self.logits(x), features
 
 
-def convolution(
+def normed_convolution(
     in_channels: int,
     out_channels: int,
     kernel_size: tuple[int, ...],
@@ -113,13 +113,15 @@ class STFTDiscriminator(nn.Module):
         whole = channels % 16 == 0
         self.memory_format = torch.channels_last if whole else torch.contiguous_format
         widths = [min(channels * growth**i, max_channels) for i in range(4)]
-        layers = [convolution(2, widths[0], (3, 9))]
+        layers = [normed_convolution(2, widths[0], (3, 9))]
         for i, dilation in enumerate((1, 2, 4)):
             layers.append(
-                convolution(widths[i], widths[i + 1], (3, 9), stride=(1, 2), dilation=(dilation, 1))
+                normed_convolution(
+                    widths[i], widths[i + 1], (3, 9), stride=(1, 2), dilation=(dilation, 1)
+                )
             )
-        layers.append(convolution(widths[3], widths[3], (3, 3)))
-        self.stack = LayerStack(layers, convolution(widths[3], 1, (3, 3)), slope=0.2)
+        layers.append(normed_convolution(widths[3], widths[3], (3, 3)))
+        self.stack = LayerStack(layers, normed_convolution(widths[3], 1, (3, 3)), slope=0.2)
 
     def forward(self, wave: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Judge `wave` (batch, 1, samples).
@@ -151,10 +153,10 @@ class PeriodDiscriminator(nn.Module):
         widths = [1, channels, 4 * channels, 16 * channels, 32 * channels, 32 * channels]
         strides = (3, 3, 3, 3, 1)
         layers = [
-            convolution(widths[i], widths[i + 1], (5, 1), stride=(stride, 1))
+            normed_convolution(widths[i], widths[i + 1], (5, 1), stride=(stride, 1))
             for i, stride in enumerate(strides)
         ]
-        self.stack = LayerStack(layers, convolution(widths[-1], 1, (3, 1)), slope=0.1)
+        self.stack = LayerStack(layers, normed_convolution(widths[-1], 1, (3, 1)), slope=0.1)
 
     def forward(self, wave: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Judge `wave` (batch, 1, samples), padded by zeros to whole periods.

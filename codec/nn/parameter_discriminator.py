@@ -2,15 +2,15 @@
 
 from torch import Tensor, nn
 
-from codec.nn.discriminator import DiscriminatorOutput, LayerStack, convolution
+from codec.nn.discriminator import DiscriminatorOutput, LayerStack, normed_convolution
 
 
 class ParameterDiscriminator(nn.Module):
     """Judges the envelope as an image of its points by frames.
 
     Regression alone gives the mean of the envelopes that the latent leaves possible, a muffled
-    one; this tells it from any single one. 13,000 values a second are all it sees, which makes it
-    far cheaper than a discriminator of waves.
+    one; this tells it from any single one. 13,000 values a second are all it sees: it is cheaper
+    than any of waves that hears as much.
 
     Convolutions, points by frames, of 5 x 5, 5 x 5, 5 x 3 and 3 x 3, with strides of 2, 2 and 2
     over the points and, in the second, over the frames.
@@ -23,12 +23,12 @@ class ParameterDiscriminator(nn.Module):
         super().__init__()
         wide = 2 * channels
         layers = [
-            convolution(1, channels, (5, 5), stride=(2, 1)),
-            convolution(channels, wide, (5, 5), stride=(2, 2)),
-            convolution(wide, wide, (5, 3), stride=(2, 1)),
-            convolution(wide, wide, (3, 3)),
+            normed_convolution(1, channels, (5, 5), stride=(2, 1)),
+            normed_convolution(channels, wide, (5, 5), stride=(2, 2)),
+            normed_convolution(wide, wide, (5, 3), stride=(2, 1)),
+            normed_convolution(wide, wide, (3, 3)),
         ]
-        self.stack = LayerStack(layers, convolution(wide, 1, (3, 3)), slope=0.2)
+        self.stack = LayerStack(layers, normed_convolution(wide, 1, (3, 3)), slope=0.2)
 
     def forward(self, envelope: Tensor) -> DiscriminatorOutput:
         """Judge `envelope` (batch, 64, frames): float32 log power, see `codec.nn.parameters`.

@@ -12,6 +12,8 @@ from codec.nn.statistics import CodebookUsage, Learning, Revival, evenly_spaced
 
 # Vectors that the codebooks are started from, at most.
 _START_VECTORS = 16384
+_FIT_VECTORS = 32768
+_MOST_POWER = 0.9
 
 
 @dataclass
@@ -154,12 +156,27 @@ class ResidualVectorQuantizer(nn.Module):
             codebook_loss = torch.stack([lookup.codebook_loss for lookup in lookups]).sum() / pairs
         return QuantizerOutput(quantized, codes, commitment, codebook_loss)
 
-    def begin(self, latent: Tensor, generator: torch.Generator | None = None) -> None:
-        """Start the codebooks from a latent (batch, dimension, frames), if they have not begun.
+    @torch.no_grad()
+    def fit(
+        self, latent: Tensor, *, iterations: int = 10, generator: torch.Generator | None = None
+    ) -> None:
+        """Start the codebooks by residual k-means on a latent, instead of the first batch's rows.
 
-        Of use where more frames are at hand than a training batch has.
+        Args:
+            latent: (batch, dimension, frames), finite, with several frames for each row; of every
+                process, the first one's counts.
+            iterations: of k-means, at most.
+            generator: source of the draws; the global CPU generator when None.
         """
-        self._start(latent.detach().float().transpose(1, 2), generator)
+        points = latent.detach().float().transpose(1, 2).flatten(0, 1)
+        if is_first_process():
+            points = evenly_spaced(points, _FIT_VECTORS)
+            for layer in self.layers():
+                points = layer.fit(points, iterations=iterations, generator=generator)
+        for layer in self.layers():
+            layer.copy_codebook_from_first_process()
+            layer.statistics.initialized.fill_(True)
+        self._started = True
 
     @torch.no_grad()
     def squared_norms(self) -> list[Tensor]:
@@ -283,6 +300,18 @@ class ResidualVectorQuantizer(nn.Module):
             perplexity = float(entropy.exp()) if bool(hits.any()) else 0.0
             usages.append(CodebookUsage(perplexity, float((hits > 0).double().mean())))
         return usages
+
+    def dimensions_in_use(self) -> int:
+        """Principal components that hold 90 % of the power of recent latents; 0 before any.
+
+        Not a collective call: of this process's cache. Few of many are a latent that has collapsed:
+        bits lie idle then.
+        """
+        vectors = self.layers()[0].statistics.cache.contents().double().cpu()
+        if len(vectors) < 2:
+            return 0
+        powers = torch.linalg.eigvalsh(torch.cov(vectors.T)).flip(0).cumsum(0)
+        return int((powers < _MOST_POWER * powers[-1]).sum()) + 1
 
     def reset_usage(self) -> None:
         """Start counting hits anew; rows hit before count as unused for the next revival."""

@@ -211,7 +211,7 @@ class VoiceSynthesis(StreamingLayer):
             (1, self.n_fft),
             stride=(1, self.hop_length),
         )
-        # Hop t - REACH begins half a hop before the window of frame t, whose middle is hop t's.
+        # Hop t - REACH begins half a hop before frame t's window, whose middle is hop t's.
         wave = F.pad(wave.view(batch, 1, length), (half, 0))
         return wave + F.pad(left_over, (0, wave.shape[-1] - left_over.shape[-1]))
 

@@ -17,8 +17,8 @@ from codec.nn.voice import REACH, Controls, VoiceSynthesis
 
 ENVELOPE_SCALE = 10.0
 """Latents of the linear paths are an envelope's principal components over this."""
-# Networks begin as small corrections of what the linear paths say.
-_CORRECTION_GAIN = 0.1
+# Networks begin as next to nothing beside what the linear paths say.
+_CORRECTION_GAIN = 0.01
 _TYPICAL_ENVELOPE = -14.0  # log power of the middle of speech
 _TYPICAL_APERIODICITY = -2.0  # 10 dB
 
@@ -271,6 +271,7 @@ def _head(channels: int, controls: Controls) -> Conv1d:
         return layer
     with torch.no_grad():
         gains = layer.get_parameter("parametrizations.weight.original0")
+        gains[controls.aperiodicity : controls.f0.start] = 0.1
         gains[controls.f0] = 1.0
         gains[controls.free] = 0.0
         assert layer.bias is not None

@@ -11,15 +11,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from codec.errors import DataError
+from codec.evaluation.judges import METRICS
 
 # Panels in this order; other groups of scalars are for TensorBoard to show.
 _PANELS = {
     "loss": "losses",
-    "validation_pesq_wb": "PESQ-wb, held out",
-    "validation_pesq_nb": "PESQ-nb, held out",
-    "validation_stoi": "STOI, held out",
-    "validation_mel_distance": "mel distance (dB), held out",
-    "validation_buzz": "buzz, held out",
+    **{f"validation_{name}": f"{metric.meaning}, held out" for name, metric in METRICS.items()},
     "codebook_perplexity": "perplexity of codebooks",
     "codebook_used": "share of rows used",
 }

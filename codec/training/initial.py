@@ -11,6 +11,7 @@ from codec.errors import ConfigError
 from codec.model_file import read_model_file
 from codec.nn.autoencoder import Autoencoder
 from codec.nn.convnext import ConvNeXtBlock
+from codec.nn.convolution import set_weight
 from codec.nn.noise import LatentNoise
 
 _ADDABLE = (ConvNeXtBlock, LatentNoise)
@@ -95,7 +96,7 @@ def _assign(model: Autoencoder, tensors: dict[str, Tensor]) -> None:
             # The file's weights are folded; assignment goes through weight norm's inverse.
             weight = getattr(module, parameter)
             noise = weight.shape[1] - tensor.shape[1]  # channels that the file's layer has not
-            setattr(module, parameter, F.pad(tensor.to(weight), (0, 0, 0, noise)))
+            set_weight(module, F.pad(tensor.to(weight), (0, 0, 0, noise)))
         else:
             plain[name] = tensor
     model.load_state_dict(plain, strict=False)

@@ -71,7 +71,8 @@ class Learner:
             if isinstance(decoder, VoiceDecoder) and config.losses.parameters.weight > 0
             else None
         )
-        judges = [self.objective.discriminators, self.voice and self.voice.discriminator]
+        of_voice = self.voice.discriminator if self.voice else None
+        judges: list[nn.Module | None] = [self.objective.discriminators, of_voice]
         playing = [judge for judge in judges if judge is not None]
         self.discriminators = nn.ModuleList(playing) if playing else None
         begin_alike(self.model)
@@ -100,7 +101,7 @@ class Learner:
         begin_alike(self.model)
         with torch.no_grad():
             latent = torch.cat([self.model.encoder(batch.wave) for batch in batches])
-        self.model.quantizer.begin(latent, self.generator)
+        self.model.quantizer.fit(latent, generator=self.generator)
         self.average = WeightAverage(self.model, decay=self.config.training.ema_decay)
         return unexplained
 
@@ -151,7 +152,7 @@ class Learner:
             leaf = controls.detach().requires_grad_()
             decoded = self.model.decoder.wave(leaf)
             of_wave = self._judge_waves(step, decoded, batch.wave, report)
-            gradient = gradient + torch.autograd.grad(decoded, leaf, of_wave)[0]
+            gradient = voice.join(gradient, torch.autograd.grad(decoded, leaf, of_wave)[0])
         return controls, gradient
 
     def _judge_waves(self, step: int, decoded: Tensor, wave: Tensor, report: StepReport) -> Tensor:
@@ -219,7 +220,7 @@ class Learner:
                 self.discriminator_optimizer.state_dict() if self.discriminator_optimizer else None
             ),
             "balancer": self.objective.balancer.state_dict(),
-            "voice": self.voice.balancer.state_dict() if self.voice else None,
+            "voice": self.voice.state_dict() if self.voice else None,
             "average": self.average.state_dict(),
             "encoder_frozen": self.model.encoder_frozen,
         }
@@ -234,7 +235,7 @@ class Learner:
             self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
         self.objective.balancer.load_state_dict(state["balancer"])
         if self.voice is not None and state["voice"] is not None:
-            self.voice.balancer.load_state_dict(state["voice"])
+            self.voice.load_state_dict(state["voice"])
         self.average.load_state_dict(state["average"])
         if state["encoder_frozen"]:
             self.model.freeze_encoder()

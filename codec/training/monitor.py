@@ -1,7 +1,10 @@
 """What a person sees of a run: TensorBoard and the progress bar."""
 
+import logging
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,16 +15,28 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from codec.config import Config
 from codec.spectra import MelSpectrogram
 from codec.training.validation import Clip, Validation
 
 Wave = NDArray[np.float32]
 
 _SECONDS_BETWEEN_LINES = 30.0
-_SHOWN = ("mel", "disturbance", "adversarial", "discriminator", "whisper", "commitment")
+_SHOWN = {
+    "parameters/envelope": "envelope",
+    "parameters/f0": "f0",
+    "loss/mel": "mel",
+    "loss/disturbance": "disturbance",
+    "loss/adversarial": "adversarial",
+    "loss/discriminator": "discriminator",
+    "loss/whisper": "whisper",
+    "loss/commitment": "commitment",
+}
 
 
 class Monitor:
@@ -80,9 +95,7 @@ class Monitor:
         """Writes values by tag, and shows the losses that matter beside the bar."""
         for tag, value in scalars.items():
             self._writer.add_scalar(tag, value, step)
-        shown = [
-            f"{name} {scalars[f'loss/{name}']:.3f}" for name in _SHOWN if f"loss/{name}" in scalars
-        ]
+        shown = [f"{name} {scalars[tag]:.3f}" for tag, name in _SHOWN.items() if tag in scalars]
         if shown:
             self._progress.update(self._task, losses=" · ".join(shown))
             self._say_now_and_then(step, " · ".join(shown))
@@ -95,10 +108,12 @@ class Monitor:
             self.say(f"step {step}: {losses}")
 
     def log_codebooks(self, step: int, perplexity: Sequence[float], used: Sequence[float]) -> None:
-        """Writes perplexity and used share of each codebook, first codebook first."""
+        """Writes perplexity and used share of each codebook, and the bits in use of a frame."""
         for i, (each_perplexity, each_used) in enumerate(zip(perplexity, used, strict=True), 1):
             self._writer.add_scalar(f"codebook_perplexity/{i}", each_perplexity, step)
             self._writer.add_scalar(f"codebook_used/{i}", each_used, step)
+        bits = sum(math.log2(max(each, 1.0)) for each in perplexity)
+        self._writer.add_scalar("codebooks/bits_a_frame", bits, step)
 
     def log_validation(
         self, step: int, validation: Validation, clips: Sequence[Clip], logged_clips: int
@@ -158,3 +173,63 @@ def _decibels(mel: MelSpectrogram, wave: Wave) -> NDArray[np.float32]:
     with torch.no_grad():
         magnitude = mel(torch.from_numpy(wave)[None, None])[0]
     return 20 * torch.log10(magnitude.clamp(min=1e-5)).numpy()
+
+
+class Means:
+    """Mean of each scalar over the steps that had it, since it was last read.
+
+    The last step alone would show little of a noisy loss, and of the discriminators, which may
+    learn at every other step only, nothing at all.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[Tensor | float, int]] = {}
+
+    def add(self, scalars: dict[str, Tensor | float]) -> None:
+        """Takes in what one step had, by tag."""
+        for tag, value in scalars.items():
+            total, count = self._sums.get(tag, (0.0, 0))
+            self._sums[tag] = (total + value, count + 1)
+
+    def read(self) -> dict[str, float]:
+        """The means by tag; the next ones begin."""
+        means = {tag: float(total) / count for tag, (total, count) in self._sums.items()}
+        self._sums = {}
+        return means
+
+
+class Meter:
+    """Steps and seconds of audio per second since it was last read."""
+
+    def __init__(self, config: Config, processes: int) -> None:
+        data = config.data
+        self._seconds_a_step = (
+            processes * data.batch_size * data.segment_samples / config.model.sample_rate
+        )
+        self._steps, self._since = 0, time.monotonic()
+
+    def count(self) -> None:
+        """Takes in a step."""
+        self._steps += 1
+
+    def read(self) -> dict[str, float]:
+        """Rates by tag; the next ones begin."""
+        now = time.monotonic()
+        rate = self._steps / max(now - self._since, 1e-9)
+        self._steps, self._since = 0, now
+        return {
+            "throughput/steps_per_second": rate,
+            "throughput/audio_seconds_per_second": rate * self._seconds_a_step,
+        }
+
+
+@contextmanager
+def logging_to(console: Console) -> Iterator[None]:
+    """Warnings, of damaged files say, appear above the progress bar."""
+    handler = RichHandler(console=console, show_path=False, show_time=False)
+    root = logging.getLogger("codec")
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)

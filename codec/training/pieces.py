@@ -15,7 +15,7 @@ def random_piece(
     """The same random piece of the same random items of two batches.
 
     Args:
-        real: (batch, 1, samples).
+        real: (batch, 1, samples), or parameters (batch, rows, frames), a frame being a sample then.
         fake: shaped the same; its gradient comes back through the piece.
         samples: length of the piece, which starts alike in all items; None, or no less than there
             are: all. Nothing is drawn then.
@@ -24,7 +24,7 @@ def random_piece(
         generator: of the CPU, what is drawn comes from it alone.
 
     Returns:
-        The pieces of both, (items, 1, samples).
+        The pieces of both, (items, 1 or rows, samples).
     """
     batch, _, length = real.shape
     items = max(round(share * batch), 1)

@@ -1,12 +1,10 @@
 """The training loop: batches in, checkpoints, curves and models out."""
 
-import logging
 import math
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from types import FrameType
 
@@ -15,44 +13,24 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from rich import progress as bars
 from rich.console import Console
-from rich.logging import RichHandler
-from torch import Tensor
 
+from codec.codec import Codec
 from codec.config import Config
 from codec.data.batches import Batch, batches
 from codec.data.corpus import held_out_clips, load_corpus, training_crops
 from codec.errors import ModelFileError, TrainingError
-from codec.evaluation.metrics import ScorePool
+from codec.evaluation.judges import Settings, chosen, formula
+from codec.evaluation.pool import ScorePool
+from codec.model_file import read_model_file
 from codec.training.learner import Learner, StepReport
-from codec.training.monitor import Monitor
+from codec.training.monitor import Means, Meter, Monitor, logging_to
 from codec.training.processes import any_process, usable_precision
+from codec.training.progress import Progress
 from codec.training.run import RunFolder, open_run, record_config
 from codec.training.validation import Clip, is_better, validate
 
 _SECONDS_TO_BEGIN = 600.0  # of crops that a voice's linear paths begin from
 _CHECKPOINT_VERSION = 2  # raised when the state that a checkpoint holds has another meaning
-
-
-@dataclass
-class Progress:
-    """Where a run stands; part of every checkpoint.
-
-    Attributes:
-        step: completed steps.
-        skipped: steps whose update was left out, in all.
-        trouble: rises by 1 at a skipped step and falls by half at any other, so that it tells
-            apart what happens now and then from what persists, every other step included.
-        best_step: step of the best validation, and
-        best_value: what it scored; None before the first that has a score.
-        best_by: the metric it scored in.
-    """
-
-    step: int = 0
-    skipped: int = 0
-    trouble: float = 0.0
-    best_step: int | None = None
-    best_value: float | None = None
-    best_by: str = ""
 
 
 def train(config: Config, *, resume: bool = False, console: Console | None = None) -> RunFolder:
@@ -76,6 +54,8 @@ class Trainer:
         self, config: Config, *, resume: bool = False, console: Console | None = None
     ) -> None:
         self.config = config
+        validation = config.validation
+        chosen(validation.scored_metrics)  # one that cannot be had is told before the data is read
         self.folder, begun = open_run(config, resume=resume)
         # Without cpu=True, Accelerator takes processes that have no GPU for strangers.
         self.accelerator = Accelerator(
@@ -87,7 +67,7 @@ class Trainer:
         self.is_main = self.accelerator.is_main_process
         self.console = (console or Console(stderr=True)) if self.is_main else Console(quiet=True)
         set_seed(config.seed + self.accelerator.process_index)
-        with _logging_to(self.console), bars.Progress(console=self.console) as bar:
+        with logging_to(self.console), bars.Progress(console=self.console) as bar:
             corpus = load_corpus(config, bar if self.is_main else None)
             with self.accelerator.main_process_first():  # one process analyses for all
                 self.crops = training_crops(config, corpus, bar if self.is_main else None)
@@ -95,11 +75,16 @@ class Trainer:
         self.clips = [Clip(*clip) for clip in clips]
         initial_model = None if begun else config.training.initial_model
         self.learner = Learner(config, self.accelerator, initial_model)
-        self.progress = Progress(best_by=config.validation.best_by)
+        self.progress = Progress(
+            best_by=formula(validation.best_weights),
+            losses=read_model_file(initial_model).losses if initial_model else {},
+        )
         if begun:
             self._load(begun)
         elif initial_model is None and self.learner.voice is not None:
             self._begin_voice()
+        if self.progress.losses is not None:
+            self.progress.losses |= config.losses.weights()
         if self.is_main:
             record_config(self.folder, config)
         self.resumed = resume
@@ -130,8 +115,8 @@ class Trainer:
                 if self.is_main
                 else None
             )
-            stack.enter_context(_logging_to(self.console))
-            self.pool = stack.enter_context(ScorePool(config.validation.workers))
+            stack.enter_context(logging_to(self.console))
+            self.pool = stack.enter_context(self._score_pool())
             self._announce()
             try:
                 self._loop()
@@ -141,11 +126,16 @@ class Trainer:
                 ) from error
         return self.folder
 
+    def _score_pool(self) -> ScorePool:
+        config = self.config
+        settings = Settings(config.model.hop_length / config.model.sample_rate)
+        return ScorePool(config.validation.workers, config.validation.scored_metrics, settings)
+
     def _loop(self) -> None:
         training, validation = self.config.training, self.config.validation
         begun = time.monotonic()
-        meter = _Meter(self.config, self.accelerator.num_processes)
-        means = _Means()
+        meter = Meter(self.config, self.accelerator.num_processes)
+        means = Means()
         for batch in self._batches():
             if self.progress.step >= training.steps:
                 break
@@ -245,22 +235,24 @@ class Trainer:
         validation, progress = self.config.validation, self.progress
         improved = False
         if self.is_main and self.monitor is not None:
-            codec = self.learner.codec()
+            codec = self._codec()
             result = validate(codec, self.clips, kbps=self.config.validation_kbps(), pool=self.pool)
             self.monitor.log_validation(progress.step, result, self.clips, validation.logged_clips)
-            value = result.at_highest_rate(validation.best_by)
-            for kbps, scores in result.scores.items():
-                self._say(
-                    f"step {progress.step}, {kbps:g} kbps: PESQ-nb {scores['pesq_nb']:.2f}, "
-                    f"PESQ-wb {scores['pesq_wb']:.2f}, STOI {scores['stoi']:.3f}, "
-                    f"mel distance {scores['mel_distance']:.2f} dB, buzz {scores['buzz']:.2f}"
-                )
-            if is_better(validation.best_by, value, progress.best_value):
+            value = result.merit(validation.best_weights)
+            for line in result.lines():
+                self._say(f"step {progress.step}, {line}")
+            if is_better(value, progress.best_value):
                 progress.best_step = progress.step
                 progress.best_value = None if math.isnan(value) else value
                 codec.save(self.folder.best)
                 improved = True
         return self._any(improved)
+
+    def _codec(self) -> Codec:
+        """The model as it would ship, with what it learnt from."""
+        codec = self.learner.codec()
+        codec.losses = self.progress.losses
+        return codec
 
     def _save(self) -> None:
         step, store = self.progress.step, self.folder.checkpoints
@@ -279,7 +271,7 @@ class Trainer:
             best = self.progress.best_step
             store.prune(protect=[] if best is None else [best])
             try:
-                self.learner.codec().save(self.folder.last)
+                self._codec().save(self.folder.last)
             except ModelFileError as error:
                 raise TrainingError(str(error)) from None
         self.accelerator.wait_for_everyone()
@@ -293,14 +285,14 @@ class Trainer:
             )
         self.learner.load_state_dict(shared["learner"])
         best_by = self.progress.best_by
-        self.progress = Progress(**shared["progress"])
+        self.progress = Progress.saved(shared["progress"], self.config.training.initial_model)
         if self.progress.best_by != best_by:  # another metric: its scores cannot be compared
             self.progress.best_by, self.progress.best_value = best_by, None
         if own is None:
             _, own = self.folder.checkpoints.read(step, 0)
         self.learner.load_rank_state(own)
 
-    def _log(self, means: "_Means", meter: "_Meter") -> None:
+    def _log(self, means: "Means", meter: "Meter") -> None:
         scalars = means.read() | self.learner.learning_rates()
         scalars |= meter.read()
         scalars["training/skipped_steps"] = float(self.progress.skipped)
@@ -311,11 +303,14 @@ class Trainer:
             self.monitor.log_scalars(self.progress.step, scalars)
 
     def _log_codebooks(self) -> None:
-        usage = self.learner.model.quantizer.usage()
         if self.monitor is not None:
+            quantizer = self.learner.model.quantizer
+            usage = quantizer.usage()
             self.monitor.log_codebooks(
                 self.progress.step, [u.perplexity for u in usage], [u.used for u in usage]
             )
+            dimensions = float(quantizer.dimensions_in_use())
+            self._log_scalars({"codebooks/latent_dimensions": dimensions})
 
     def _announce(self) -> None:
         model = self.learner.model
@@ -351,59 +346,3 @@ class Trainer:
         finally:
             for number, handler in earlier.items():
                 signal.signal(number, handler)
-
-
-class _Means:
-    """Mean of each scalar over the steps that had it, since it was last read.
-
-    The last step alone would show little of a noisy loss, and of the discriminators, which may
-    learn at every other step only, nothing at all.
-    """
-
-    def __init__(self) -> None:
-        self._sums: dict[str, tuple[Tensor | float, int]] = {}
-
-    def add(self, scalars: dict[str, Tensor | float]) -> None:
-        for tag, value in scalars.items():
-            total, count = self._sums.get(tag, (0.0, 0))
-            self._sums[tag] = (total + value, count + 1)
-
-    def read(self) -> dict[str, float]:
-        means = {tag: float(total) / count for tag, (total, count) in self._sums.items()}
-        self._sums = {}
-        return means
-
-
-class _Meter:
-    """Steps and seconds of audio per second since it was last read."""
-
-    def __init__(self, config: Config, processes: int) -> None:
-        data = config.data
-        self._seconds_a_step = (
-            processes * data.batch_size * data.segment_samples / config.model.sample_rate
-        )
-        self._steps, self._since = 0, time.monotonic()
-
-    def count(self) -> None:
-        self._steps += 1
-
-    def read(self) -> dict[str, float]:
-        now = time.monotonic()
-        rate = self._steps / max(now - self._since, 1e-9)
-        self._steps, self._since = 0, now
-        return {
-            "throughput/steps_per_second": rate,
-            "throughput/audio_seconds_per_second": rate * self._seconds_a_step,
-        }
-
-
-@contextmanager
-def _logging_to(console: Console) -> Iterator[None]:
-    """Warnings, of damaged files say, appear above the progress bar."""
-    handler = RichHandler(console=console, show_path=False, show_time=False)
-    root = logging.getLogger("codec")
-    root.addHandler(handler)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)

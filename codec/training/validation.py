@@ -1,6 +1,6 @@
 """Scores a codec on the same held-out clips, again and again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from codec.codec import Codec
-from codec.evaluation.metrics import LESS_IS_BETTER, METRICS, ScorePool, summary
+from codec.evaluation.intervals import summary
+from codec.evaluation.judges import METRICS, merit
+from codec.evaluation.pool import ScorePool
 
 Wave = NDArray[np.float32]
 
@@ -33,18 +35,23 @@ class Validation:
     scores: dict[float, dict[str, float]]
     decoded: list[Wave]
 
-    def at_highest_rate(self, metric: str) -> float:
-        """Mean of `metric` at the highest rate."""
-        return self.scores[max(self.scores)][metric]
+    def merit(self, weights: Mapping[str, float]) -> float:
+        """Weighted sum of metrics at the highest rate, of which more is better."""
+        return merit(weights, self.scores[max(self.scores)])
+
+    def lines(self) -> Iterator[str]:
+        """All scores of a rate in one line, the lowest rate first."""
+        for kbps, scores in self.scores.items():
+            told = (
+                f"{METRICS[name].heading} {value:.{METRICS[name].decimals}f}"
+                for name, value in scores.items()
+            )
+            yield f"{kbps:g} kbps: {', '.join(told)}"
 
 
-def is_better(metric: str, value: float, than: float | None) -> bool:
-    """Whether `value` beats `than`; small distances do. Anything beats None, NaN nothing else."""
-    if than is None:
-        return True
-    if np.isnan(value):
-        return False
-    return value < than if metric in LESS_IS_BETTER else value > than
+def is_better(value: float, than: float | None) -> bool:
+    """Whether a merit beats another. Anything beats None, NaN nothing else."""
+    return than is None or value > than
 
 
 def validate(
@@ -66,8 +73,7 @@ def validate(
     return Validation(
         {
             codec.kbps(size): {
-                name: summary(getattr(s, name) for n, s in scored if n == size).mean
-                for name in METRICS
+                name: summary(s[name] for n, s in scored if n == size).mean for name in pool.metrics
             }
             for size in sizes
         },

@@ -1,14 +1,16 @@
 """What the controls of a voice learn from: parameters, and a discriminator of the envelope."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from codec.config import Config
 from codec.losses.adversarial import AdversarialLoss, feature_matching
-from codec.losses.balance import GradientBalancer
+from codec.losses.balance import GradientBalancer, MovingAverage
 from codec.losses.parameters import ParameterLoss, aligned
 from codec.nn.parameters import ENVELOPE
 from codec.nn.voice_halves import VoiceDecoder
@@ -56,6 +58,32 @@ class VoiceObjective:
             "feature_matching": self.config.feature_matching,
         }
         self.balancer = GradientBalancer(self.weights, decay=config.balancer.decay)
+        # Norms of the controls' gradients, a clip: by parameters, and by losses of the wave.
+        self._norms = [MovingAverage(config.balancer.decay) for _ in range(2)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All averages, as plain numbers."""
+        return {
+            "balancer": self.balancer.state_dict(),
+            "norms": [norm.state_dict() for norm in self._norms],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from `state_dict()`."""
+        self.balancer.load_state_dict(state["balancer"])
+        for norm, saved in zip(self._norms, state["norms"], strict=True):
+            norm.load_state_dict(saved)
+
+    def join(self, of_parameters: Tensor, of_wave: Tensor) -> Tensor:
+        """The controls' gradient by both, each over the average of its norm.
+
+        Parameters keep theirs; losses of the wave get the part of it that `wave` says.
+        """
+        norms = [float(g.flatten(1).norm(dim=1).mean()) for g in (of_parameters, of_wave)]
+        if not all(map(math.isfinite, norms)):
+            return torch.full_like(of_wave, math.nan)  # the step is skipped
+        means = [average.update(norm) for average, norm in zip(self._norms, norms, strict=True)]
+        return of_parameters + of_wave * (self.config.wave * means[0] / max(means[1], 1e-12))
 
     def plays(self, step: int) -> bool:
         """Whether the adversary takes part at this step."""
@@ -82,7 +110,7 @@ class VoiceObjective:
         (gradient,) = torch.autograd.grad(torch.stack(list(rest.values())).sum(), controls)
         gradient += shared * (len(controls) * self._natural_norm(losses))
         report = VoiceReport(self.config.weight * gradient, bool(balance.skipped))
-        for name, value in (vars(given) | losses).items():
+        for name, value in (losses | vars(given)).items():
             report.scalars[f"parameters/{name}"] = value.detach()
         report.scalars |= {f"share_parameters/{name}": v for name, v in balance.share.items()}
         if self.plays(step):

@@ -8,11 +8,10 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.nn.utils import parametrize
 
 from codec.data.batches import Batch
 from codec.nn.autoencoder import Autoencoder
-from codec.nn.convolution import Conv1d, ConvTranspose1d
+from codec.nn.convolution import Conv1d, set_weight
 from codec.nn.features import VoiceFeatures
 from codec.nn.parameters import ENVELOPE
 from codec.nn.voice_halves import ENVELOPE_SCALE, VoiceDecoder, VoiceEncoder
@@ -87,9 +86,8 @@ def _set_encoder(layer: Conv1d, weight: Tensor, bias: Tensor) -> None:
     count = weight.shape[1]
     by_taps = weight.T.reshape(count, ENVELOPE, -1)
     kernel[:count, :ENVELOPE] = by_taps.to(kernel)
-    # Dimensions that are free keep small random filters: weight norm has no direction of zero.
-    kernel[count:] = 0.01 * layer.weight[count:]
-    _assign(layer, kernel)
+    kernel[count:] = 0.01 * layer.weight[count:]  # dimensions that are free begin at random
+    set_weight(layer, kernel)
     assert layer.bias is not None
     layer.bias.zero_()
     layer.bias[:count] = bias.to(layer.bias)
@@ -100,16 +98,8 @@ def _set_decoder(decoder: VoiceDecoder, components: Tensor, mean: Tensor) -> Non
     stride, count = linear.stride, components.shape[1]
     weight = torch.zeros_like(linear.weight)  # (64, stride, dimension, 2), the earlier frame first
     weight[:, :, :count, 1] = components.reshape(ENVELOPE, stride, count).to(weight)
-    _assign(linear, weight)
+    set_weight(linear, weight)
     linear.bias.copy_(mean.reshape(ENVELOPE, stride).mean(dim=1) / ENVELOPE_SCALE)
     head = decoder.trunk.head
     assert head.bias is not None
     head.bias[:ENVELOPE] = 0.0
-
-
-def _assign(layer: Conv1d | ConvTranspose1d, weight: Tensor) -> None:
-    """Sets a weight through its weight norm, where it has one."""
-    if parametrize.is_parametrized(layer, "weight"):
-        layer.weight = weight
-    else:
-        layer.weight.copy_(weight)

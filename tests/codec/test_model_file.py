@@ -50,6 +50,21 @@ def test_tables_come_back_to_the_bit(path, tensors):
     assert file.tables.encode([codes]) == TABLES.encode([codes])
 
 
+def test_losses_are_told_and_are_no_part_of_the_model(tmp_path, tensors):
+    told, silent, odd = (tmp_path / f"{name}.safetensors" for name in ("told", "silent", "odd"))
+    losses = {"mel": 2.0, "disturbance": 0.3}
+    digest = write_model_file(told, CONFIG, tensors, losses=losses)
+    assert digest == write_model_file(silent, CONFIG, tensors)
+    assert read_model_file(told).losses == losses
+    assert read_model_file(silent).losses is None
+    write_model_file(odd, CONFIG, tensors, losses={"mel": "much"})
+    assert read_model_file(odd).losses is None
+    codec = Codec.load(told)
+    assert codec.halved().losses == codec.losses == losses
+    codec.save(silent)
+    assert silent.read_bytes() == told.read_bytes()
+
+
 def test_tables_are_no_part_of_the_model(path, tensors):
     bare = path.with_name("bare.safetensors")
     digest = write_model_file(bare, CONFIG, tensors)

@@ -1,3 +1,4 @@
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,9 +60,43 @@ def test_without_a_name_the_shipped_model_does_it(
 def test_opus_is_scored_beside_the_model(model: Path, speech: Path, tmp_path: Path) -> None:
     csv = tmp_path / "scores.csv"
     arguments = ["--bitrates", "1.2,4.8", "--opus", "8,12", "--csv", csv, "--workers", 1]
+    arguments += ["--metrics", "stoi,buzz"]
     out = succeed("evaluate", model, speech, *arguments)
     assert out.count("Sotto") == 2 and out.count("Opus") == 2
     assert len(csv.read_text().splitlines()) == 1 + 2 * 4
+
+
+def test_a_model_is_held_against_the_scores_of_another(
+    model: Path, make_codec: Callable[[int], Codec], speech: Path, tmp_path: Path
+) -> None:
+    other, csv = make_codec(1), tmp_path / "scores.csv"
+    other.losses = {"disturbance": 1.0}
+    other.save(tmp_path / "other.safetensors")
+    common = [speech, "--bitrates", "1.2", "--metrics", "pesq_wb,mel_distance", "--workers", 1]
+    out = succeed("evaluate", tmp_path / "other.safetensors", *common, "--csv", csv)
+    assert "PESQ-wb†" in out and "mel (dB)†" not in out
+    out = succeed("evaluate", model, *common, "--tandem", "2", "--against", csv)
+    assert "Sotto ×2" in out and "Against scores.csv" in out and "2 files" in out
+    lines = {line.split()[2]: line for line in out.splitlines() if line.count("±") == 1}
+    assert "before, after?" in lines["PESQ-wb"] and "after?" in lines["mel"]
+    assert "before" not in lines["mel"]
+    assert "±" in lines["mel"] and "%" not in lines["mel"]
+
+
+def test_a_package_that_is_missing_is_told(
+    model: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    hidden = ("visqol", "speechmos", "distillmos", "resemblyzer")
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in hidden else find(name)
+    )
+    result = run("evaluate", model, speech, "--metrics", "stoi,visqol")
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1
+    assert "visqol needs visqol, which is not installed" in result.stderr
+    assert "pip install 'sotto[metrics]'" in result.stderr
+    out = succeed("evaluate", model, speech, "--metrics", "all", "--workers", 1)
+    assert "STOI" in out and "ViSQOL" not in out
 
 
 @pytest.mark.parametrize(
@@ -92,6 +127,7 @@ def test_rates_that_opus_lacks_are_told(
 def test_report_makes_a_page(shipped_model: Path, speech: Path, tmp_path: Path) -> None:
     target = tmp_path / "page"
     arguments = ["report", speech, "--out", target, "--kbps", "1.2,4.8", "--workers", 1]
+    arguments += ["--metrics", "pesq_wb,buzz"]
     out = succeed(*arguments, "--opus", "8")
     assert "2 recordings" in out and out.count("Sotto") == 2
     assert (target / "index.html").is_file()
@@ -123,6 +159,11 @@ def test_curves_of_a_run(tmp_path: Path) -> None:
         pytest.param("report {model} {speech} --out page --kbps 2", "1.2, 2.4", id="report-rate"),
         pytest.param("report {model} {speech} --out {speech}", "name another", id="report-onto"),
         pytest.param("usage {model} empty", "empty", id="usage-empty"),
+        pytest.param("evaluate {model} {speech} --metrics stoi,x", "'x' is no", id="metric"),
+        pytest.param("evaluate {model} {speech} --metrics dwer", "--whisper", id="dwer"),
+        pytest.param("evaluate {model} {speech} --tandem 1", "from 2 up", id="tandem-of-one"),
+        pytest.param("evaluate {model} {speech} --tandem x", "from 2 up", id="tandem-of-none"),
+        pytest.param("evaluate {model} {speech} --against a.csv", "a.csv: cannot", id="against"),
         pytest.param("usage {speech}", "no model", id="usage-without-model"),
         pytest.param("curves gone out.png", "no such run", id="curves-of-nothing"),
         pytest.param("curves empty out.png", "no TensorBoard events", id="curves-empty"),

@@ -43,7 +43,7 @@ def test_what_it_costs_is_measured_on_speech(
     result = run("shrink", model, tmp_path / "small.safetensors", *arguments)
     assert result.exit_code == 0, result.output
     assert "interval, 2 files" in result.stdout
-    assert re.search(r"4\.8 +[+-]\d", result.stdout)
+    assert re.search(r"4\.8 +PESQ-nb .*[+-]\d", result.stdout)
     assert re.search(r"first codebook to last:( \d+\.\d\d%,){3} \d+\.\d\d%", result.stdout)
 
 

@@ -10,9 +10,10 @@ from codec.codec import Codec
 from codec.data.manifest import Entry
 from codec.errors import SottoError
 from codec.evaluation.contenders import ModelAtRates
-from codec.evaluation.metrics import Scores
+from codec.evaluation.judges import DEFAULT
 from codec.evaluation.opus import OpusAtRates
-from codec.evaluation.report import Evaluation, Row, evaluate
+from codec.evaluation.report import evaluate
+from codec.evaluation.results import Evaluation, Row
 from infer.listening import PAGE, choose_clips, write_page
 
 
@@ -31,7 +32,7 @@ class Sources(HTMLParser):
 
 
 def row(file: str, seconds: float) -> Row:
-    return Row(file, seconds, "Sotto", 1, 1.5, 1.5, Scores(1, 1, 1, 1, 0))
+    return Row(file, seconds, "Sotto", 1, 1.5, 1.5, dict.fromkeys(DEFAULT, 1.0))
 
 
 def make(codec: Codec, entries: list[Entry], target: Path) -> list[Path]:

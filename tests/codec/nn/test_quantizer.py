@@ -341,3 +341,32 @@ def test_any_shape_goes_through(
         assert codes.shape == (batch, k, frames)
         assert quantizer.decode(codes).shape == latent.shape
     assert all(bool(tensor.isfinite().all()) for tensor in quantizer.state_dict().values())
+
+
+@pytest.mark.parametrize("used", [1, 3, 6])
+def test_dimensions_in_use_are_those_that_hold_the_power(used):
+    quantizer = ResidualVectorQuantizer(dimension=8, n_quantizers=1, codebook_size=4)
+    quantizer.train()
+    assert quantizer.dimensions_in_use() == 0
+    generator = torch.Generator().manual_seed(0)
+    latent = 0.01 * torch.randn(4, 8, 50, generator=generator)
+    latent[:, :used] += torch.randn(4, used, 50, generator=generator)
+    for _ in range(2):  # the first batch starts the rows and is not kept
+        quantizer(latent)
+    assert quantizer.dimensions_in_use() == max(used, 1)
+
+
+def test_codebooks_fitted_by_k_means_leave_less_over_than_rows_of_one_batch():
+    generator = torch.Generator().manual_seed(0)
+    latent = torch.randn(1, 4, 2000, generator=generator)
+    errors = []
+    for fitted in (False, True):
+        torch.manual_seed(0)
+        quantizer = ResidualVectorQuantizer(dimension=4, n_quantizers=2, codebook_size=16)
+        if fitted:
+            quantizer.fit(latent, generator=generator)
+        quantizer.train()(latent, generator=generator)
+        quantizer.eval()
+        decoded = quantizer.decode(quantizer.encode(latent))
+        errors.append(float((decoded - latent).square().mean()))
+    assert errors[1] < 0.8 * errors[0]

@@ -29,7 +29,7 @@ def test_the_plot_has_a_panel_a_group(tmp_path):
         writer.add_scalar("loss/mel", np.nan, 700)
         writer.add_scalar("throughput/steps_per_second", 1.0, 700)
     figure = curves_figure(read_curves(tmp_path), "a run")
-    assert [axes.get_title() for axes in figure.axes] == ["losses", "STOI, held out"]
+    assert [axes.get_title() for axes in figure.axes] == ["losses", "STOI (0 to 1), held out"]
     (line,) = figure.axes[0].get_lines()
     assert len(line.get_xdata()) == 200
     assert line.get_ydata()[[0, -1]].tolist() == [np.mean([2, 3, 4, 5]), np.mean([698, 699, 700])]

@@ -10,8 +10,8 @@ from codec import audio
 from codec.codec import Codec
 from codec.config_files import parse_config
 from codec.data.batches import Batch
-from codec.errors import ConfigError, DataError, TrainingError
-from codec.evaluation.metrics import METRICS
+from codec.errors import ConfigError, DataError, SottoError, TrainingError
+from codec.evaluation.judges import DEFAULT
 from codec.training.trainer import Trainer, train
 
 
@@ -156,7 +156,7 @@ def test_tensorboard_has_every_curve_and_the_same_clips(tiny):
     assert {f"codebook_used/{i}" for i in (1, 2, 3)} <= scalars
     assert {f"codebook_perplexity/{i}" for i in (1, 2, 3)} <= scalars
     assert {"throughput/steps_per_second", "training/skipped_steps"} <= scalars
-    for metric in METRICS:
+    for metric in DEFAULT:
         assert {f"validation_{metric}/{kbps}_kbps" for kbps in ("3.2", "6.4")} <= scalars
     assert set(events.Tags()["audio"]) == {"training_0/original", "training_0/decoded"}
     assert events.Tags()["images"] == ["training_0/spectrograms"]
@@ -246,13 +246,64 @@ def test_resuming_does_not_need_the_initial_model_again(tiny, tmp_path):
     Trainer(tiny(**second), resume=True, console=quiet())
 
 
+def test_only_metrics_asked_for_are_scored_and_the_best_is_a_sum(tiny):
+    validation = {"every": 2, "clips": 1, "workers": 0, "metrics": ["buzz"]}
+    validation["best_by"] = {"mel_distance": 2}
+    sections = {"training": {"steps": 2}, "data": {"segment_samples": 2000}}
+    folder = train(tiny(validation=validation, **sections), console=quiet())
+    events = curves(folder)
+    scored = {tag for tag in events.Tags()["scalars"] if tag.startswith("validation_")}
+    rates = ("3.2_kbps", "6.4_kbps")
+    assert scored == {f"validation_{m}/{rate}" for m in ("buzz", "mel_distance") for rate in rates}
+    progress = folder.checkpoints.read(2, 0)[0]["progress"]
+    assert progress["best_by"] == "- 2 mel_distance"
+    distance = events.Scalars("validation_mel_distance/6.4_kbps")[-1].value
+    assert progress["best_value"] == pytest.approx(-2 * distance, rel=1e-5)
+
+
+def test_a_judge_that_is_not_installed_is_told_before_anything_is_read(tiny, monkeypatch):
+    monkeypatch.setattr("codec.evaluation.judges.Metric.missing", lambda metric: "visqol")
+    config = tiny(validation={"every": 2, "best_by": {"visqol": 1, "stoi": 5}})
+    with pytest.raises(SottoError, match=r"visqol, which is not installed: .*sotto\[metrics\]"):
+        Trainer(config, console=quiet())
+
+
+def test_models_tell_the_losses_they_learnt_from(tiny):
+    """Those of the model that a run began as among them; what does not tell is not known."""
+    first = train(tiny(name="first", training={"steps": 1}), console=quiet())
+    learnt = Codec.load(first.last).losses
+    assert learnt["mel"] == 2 and {"waveform", "adversarial", "commitment"} <= learnt.keys()
+    assert "disturbance" not in learnt and "whisper" not in learnt
+    assert Codec.load(first.best).losses == learnt
+    second = {"name": "second", "training": {"steps": 2, "initial_model": str(first.last)}}
+    more = {"losses": {"mel": {"n_ffts": [64], "weight": 1}, "waveform": {"weight": 0}}}
+    told = Codec.load(train(tiny(**second, **more), console=quiet()).last).losses
+    assert (told["mel"], told["waveform"]) == (1, learnt["waveform"])
+    silent = Codec.load(first.last)
+    silent.losses = None
+    silent.save(first.last)
+    third = tiny(name="third", training={"steps": 1, "initial_model": str(first.last)})
+    assert Codec.load(train(third, console=quiet()).last).losses is None
+
+
+def test_a_checkpoint_of_before_losses_were_noted_resumes(tiny):
+    config = tiny(training={"steps": 2})
+    folder = train(config, console=quiet())
+    shared, own = folder.checkpoints.read(2, 0)
+    del shared["progress"]["losses"]
+    folder.checkpoints.write_rank(2, 0, own)
+    folder.checkpoints.commit(2, shared)
+    trainer = Trainer(config, resume=True, console=quiet())
+    assert trainer.progress.losses == config.losses.weights()
+
+
 def test_another_best_metric_does_not_compare_with_the_old_one(tiny):
     config = tiny(training={"steps": 2}, validation={"every": 2, "clips": 1, "workers": 0})
     train(config, console=quiet())
     values = config.model_dump()
     values["validation"]["best_by"] = "mel_distance"
     trainer = Trainer(parse_config(values, source="test"), resume=True, console=quiet())
-    assert (trainer.progress.best_by, trainer.progress.best_value) == ("mel_distance", None)
+    assert (trainer.progress.best_by, trainer.progress.best_value) == ("- mel_distance", None)
 
 
 def test_a_changed_cache_cannot_resume(tiny):
@@ -320,7 +371,7 @@ def test_a_damaged_checkpoint_is_named(tiny):
 def test_a_checkpoint_of_another_version_is_refused(tiny, monkeypatch):
     config = tiny(training={"steps": 1})
     train(config, console=quiet())
-    monkeypatch.setattr("codec.training.trainer._CHECKPOINT_VERSION", 2)
+    monkeypatch.setattr("codec.training.trainer._CHECKPOINT_VERSION", 99)
     with pytest.raises(TrainingError, match=r"another version.*initial_model=.*last\.safetensors"):
         Trainer(config, resume=True, console=quiet())
 
