@@ -132,7 +132,8 @@ def _check(codec: Codec, made: Sequence[_Made], report: Report) -> dict[str, dic
             line = f"{agreement.compared} codes as in PyTorch, {agreement.ties} ties apart"
         else:
             agreement = export_check.check_decoder(codec, session, codes)
-            line = f"{agreement.largest_difference:.1e} of the peak from PyTorch at most"
+            of = "level" if export_check.has_memory(codec) else "peak"
+            line = f"{agreement.largest_difference:.1e} of the {of} from PyTorch at most"
         report(f"{one.file.name}: {one.file.size / 1e6:.2f} MB, {line}")
         checks[one.file.name] = dataclasses.asdict(agreement)
     return checks
@@ -161,7 +162,7 @@ def _check_int8(
     waves = [wave[None, None] for wave in _shares(calibration)[1]]
     codes = [_whole(fp32, "encoder").step(wave)[0] for wave in waves]
     decode = _whole(fp32, "decoder")
-    has_memory = export_layers.autoencoder_of(codec).decoder.memory is not None
+    has_memory = export_check.has_memory(codec)
 
     def heard(wave: Array) -> Array:
         return loudness(wave, codec.hop_length) if has_memory else wave

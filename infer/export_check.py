@@ -86,8 +86,8 @@ def check_decoder(codec: Codec, session: Session, codes: Sequence[Codes]) -> Agr
         SottoError: they differ by more than rounding, or states depend on the cutting.
     """
     compared, difference = 0, 0.0
-    has_memory = autoencoder_of(codec).decoder.memory is not None
-    measure = relative_rms if has_memory else relative_difference
+    remembers = has_memory(codec)
+    measure = relative_rms if remembers else relative_difference
     for item in codes:
         for n_quantizers in sorted({1, -(-codec.n_quantizers // 2), codec.n_quantizers}):
             used = item.copy()
@@ -97,8 +97,13 @@ def check_decoder(codec: Codec, session: Session, codes: Sequence[Codes]) -> Agr
             found = decode_with(codec, session, used[None])
             difference = max(difference, change, measure(expected, found[0, 0]))
             compared += expected.size
-    most = _LARGEST_WITH_MEMORY if has_memory else _LARGEST_DIFFERENCE
+    most = _LARGEST_WITH_MEMORY if remembers else _LARGEST_DIFFERENCE
     return _agreement(session, compared, 0, difference, most)
+
+
+def has_memory(codec: Codec) -> bool:
+    """Whether the decoder ends in a sum over all that came before: a running phase."""
+    return autoencoder_of(codec).decoder.memory is not None
 
 
 def relative_difference(expected: Array, found: Array) -> float:

@@ -35,7 +35,8 @@ class Outlet:
         start: seconds of the audio to leave out.
         stop: where to end, in seconds of the audio; none: at its end.
         window: frames that are decoded together, counted from the first. Around the stretch one
-            more is decoded on both sides: then it is, to the bit, that stretch of the whole.
+            more is decoded on both sides: then it is, to the bit, that stretch of the whole, but
+            for the phase of a voice, which is a sum over all that comes before.
 
     Raises:
         BitstreamError: the audio ends before `start`.
