@@ -16,6 +16,7 @@ from codec.evaluation.judges import METRICS
 # Panels in this order; other groups of scalars are for TensorBoard to show.
 _PANELS = {
     "loss": "losses",
+    "parameters": "losses on parameters of the voice",
     **{f"validation_{name}": f"{metric.meaning}, held out" for name, metric in METRICS.items()},
     "codebook_perplexity": "perplexity of codebooks",
     "codebook_used": "share of rows used",
@@ -79,7 +80,7 @@ def curves_figure(curves: Mapping[str, Curve], title: str) -> Figure:
     panels: Sequence[Axes] = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for axes, (name, group) in zip(panels, groups.items(), strict=False):
         _draw(axes, _PANELS[name], group)
-        if name == "loss":
+        if name in ("loss", "parameters"):
             _to_log_scale(axes)
     for axes in panels[len(groups) :]:
         axes.remove()
@@ -104,6 +105,8 @@ def _draw(axes: Axes, title: str, group: Mapping[str, Curve]) -> None:
 
 
 def _to_log_scale(axes: Axes) -> None:
+    if not axes.lines:
+        return
     axes.set_yscale("log")
     for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
         ticks("{x:g}")
