@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +15,7 @@ from codec.evaluation.judges import METRICS, Metric
 
 _BETTER = {"more": "", "less": ", lower is better", "zero": ", 0 is best"}
 _COLUMNS = 3
+_LABEL_WIDTH = 36  # characters of a line
 _PANEL_INCHES = (4.7, 3.7)
 # Colours that differ for colour-blind eyes too (Okabe and Ito), and marks that differ in grey.
 _STYLES = (
@@ -55,7 +57,8 @@ def rate_figure(
     for (name, heading), axes in zip(metrics.items(), places, strict=False):
         learnt = "; learnt from†" if heading.endswith("†") else ""
         _draw(axes, curves, METRICS[name], originals.get(name))
-        axes.set_ylabel(f"{METRICS[name].meaning}{_BETTER[METRICS[name].better]}{learnt}")
+        label = f"{METRICS[name].meaning}{_BETTER[METRICS[name].better]}{learnt}"
+        axes.set_ylabel(fill(label, _LABEL_WIDTH))
     for axes in places[len(metrics) :]:
         axes.set_axis_off()
     figure.suptitle(f"Rate and quality: mean of {n_files} files with 95 % interval")
