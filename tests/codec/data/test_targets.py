@@ -291,11 +291,24 @@ def test_batches_are_the_same_with_workers_and_resumed(
         assert torch.equal(one.wave, other.wave) and torch.equal(one.parameters, other.parameters)
 
 
+VOICE = {
+    "sample_rate": 8000,
+    "default_kbps": 1.5,
+    "strides": [40, 8],
+    "encoder": {"kind": "voice"},
+    "decoder": {"kind": "voice"},
+}
+JUDGES = {"stft": None, "parameters": {}}
+# Of losses on the wave: what adversarial ones there are by default would want a judge of waves.
+NO_GAME = {"adversarial": {"weight": 0.0}, "feature_matching": {"weight": 0.0}}
+
+
 def config_of(data: dict[str, object], weight: float = 1.0) -> object:
     values = {
-        "model": {"sample_rate": 8000, "default_kbps": 1.5},
+        "model": VOICE,
         "data": {"segment_samples": 3200, **data},
-        "losses": {"parameters": {"weight": weight}},
+        "discriminators": JUDGES,
+        "losses": {"parameters": {"weight": weight}, **NO_GAME},
     }
     return parse_config(values, source="test")
 
@@ -316,9 +329,10 @@ def test_a_config_asks_for_parameters(corpus: Path, source: str, tmp_path: Path)
 
 def test_a_segment_without_whole_hops_is_refused() -> None:
     values = {
-        "model": {"sample_rate": 8000, "default_kbps": 1.5},
+        "model": VOICE,
         "data": {"segment_samples": 3200, "source": "random"},
-        "losses": {"parameters": {"weight": 1.0}},
+        "discriminators": JUDGES,
+        "losses": {"parameters": {"weight": 1.0}, **NO_GAME},
     }
     config = parse_config(values, source="test")
     odd = config.model_copy(

@@ -138,10 +138,12 @@ def test_discriminators_hear_the_same_piece_of_real_and_decoded(tiny):
     game = {"start_step": 0, "seconds": 0.02, "items": 0.5}
     learner = learner_of(tiny(losses={"adversarial": game}))
     seen, made = [], []
-    learner.discriminators.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    judges = learner.objective.discriminators
+    judges.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     learner.model.decoder.register_forward_hook(lambda _m, _i, out: made.append(out.detach()))
-    wave = batch()
-    learner.step(0, wave)
+    heard = batch()
+    wave = heard.wave
+    learner.step(0, heard)
     real, fake = seen
     assert real.shape == fake.shape == (1, 1, 320)
     places = [
@@ -157,7 +159,8 @@ def test_discriminators_hear_the_same_piece_of_real_and_decoded(tiny):
 def test_discriminators_see_real_and_decoded_once_a_step(tiny):
     learner = learner_of(tiny(losses={"adversarial": {"start_step": 0}}))
     seen = []
-    learner.discriminators.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    judges = learner.objective.discriminators
+    judges.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     heard = batch()
     learner.step(0, heard)
     assert len(seen) == 2
