@@ -8,12 +8,19 @@ from torch import Tensor, nn
 
 from codec.nn.codebook import Lookup, VectorQuantizer, reset_moments
 from codec.nn.collectives import gather_rows, is_first_process, sum_over_processes
-from codec.nn.statistics import CodebookUsage, Learning, Revival, evenly_spaced
+from codec.nn.dropout import chance, drawn_depths
+from codec.nn.statistics import (
+    CodebookUsage,
+    Learning,
+    Revival,
+    dimensions_in_use,
+    evenly_spaced,
+    usage_of,
+)
 
 # Vectors that the codebooks are started from, at most.
 _START_VECTORS = 16384
 _FIT_VECTORS = 32768
-_MOST_POWER = 0.9
 
 
 @dataclass
@@ -146,9 +153,9 @@ class ResidualVectorQuantizer(nn.Module):
             # The straight-through term is exactly 0, so the value is that of `decode`.
             quantized = total + (vectors - vectors.detach())
             if self.training and self.continuous:
-                chance = self._chance(latent.shape[0], generator).to(latent.device)
+                likely = chance(latent.shape[0], generator).to(latent.device)
                 quantized = torch.where(
-                    (chance < self.continuous)[:, None, None], vectors, quantized
+                    (likely < self.continuous)[:, None, None], vectors, quantized
                 )
             quantized = quantized.transpose(1, 2)
             pairs = max(1, sum(served) * latent.shape[2])
@@ -292,14 +299,7 @@ class ResidualVectorQuantizer(nn.Module):
 
         Not a collective call. `revive_dead_codes` starts the counts anew: ask before it.
         """
-        usages = []
-        for layer in self.layers():
-            hits = layer.statistics.hits.cpu().double()  # MPS has no float64
-            shares = hits / hits.sum().clamp_min(1)
-            entropy = torch.special.entr(shares).sum()
-            perplexity = float(entropy.exp()) if bool(hits.any()) else 0.0
-            usages.append(CodebookUsage(perplexity, float((hits > 0).double().mean())))
-        return usages
+        return [usage_of(layer.statistics.hits) for layer in self.layers()]
 
     def dimensions_in_use(self) -> int:
         """Principal components that hold 90 % of the power of recent latents; 0 before any.
@@ -307,11 +307,7 @@ class ResidualVectorQuantizer(nn.Module):
         Not a collective call: of this process's cache. Few of many are a latent that has collapsed:
         bits lie idle then.
         """
-        vectors = self.layers()[0].statistics.cache.contents().double().cpu()
-        if len(vectors) < 2:
-            return 0
-        powers = torch.linalg.eigvalsh(torch.cov(vectors.T)).flip(0).cumsum(0)
-        return int((powers < _MOST_POWER * powers[-1]).sum()) + 1
+        return dimensions_in_use(self.layers()[0].statistics.cache.contents())
 
     def reset_usage(self) -> None:
         """Start counting hits anew; rows hit before count as unused for the next revival."""
@@ -408,18 +404,7 @@ class ResidualVectorQuantizer(nn.Module):
             return depths
         if not self.training or self.dropout == 0:
             return everything
-        chance = self._chance(batch, generator)
-        device = "cpu" if generator is None else generator.device
-        drawn = torch.randint(
-            1, self.n_quantizers + 1, (batch,), generator=generator, device=device
-        ).cpu()
-        return torch.where(chance < self.dropout, drawn, everything)
-
-    @staticmethod
-    def _chance(batch: int, generator: torch.Generator | None) -> Tensor:
-        """One draw from [0, 1) an item, on the CPU."""
-        device = "cpu" if generator is None else generator.device
-        return torch.rand(batch, generator=generator, device=device).cpu()
+        return drawn_depths(batch, self.n_quantizers, self.dropout, generator)
 
     def _check_depth(self, lowest: int, highest: int) -> None:
         if lowest < 1 or highest > self.n_quantizers:

@@ -6,6 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+_MOST_POWER = 0.9  # that dimensions in use hold
+
 Learning = Literal["ema", "gradient"]
 
 
@@ -118,3 +120,20 @@ def evenly_spaced(vectors: Tensor, limit: int) -> Tensor:
     if n <= limit:
         return vectors
     return vectors[torch.arange(limit, device=vectors.device) * n // limit]
+
+
+def usage_of(hits: Tensor) -> CodebookUsage:
+    """Of a codebook whose rows were hit so often, (codebook_size,)."""
+    hits = hits.cpu().double()  # MPS has no float64
+    shares = hits / hits.sum().clamp_min(1)
+    entropy = torch.special.entr(shares).sum()
+    perplexity = float(entropy.exp()) if bool(hits.any()) else 0.0
+    return CodebookUsage(perplexity, float((hits > 0).double().mean()))
+
+
+def dimensions_in_use(vectors: Tensor) -> int:
+    """Principal components that hold 90 % of the power of vectors (n, d); 0 for fewer than two."""
+    if len(vectors) < 2:
+        return 0
+    powers = torch.linalg.eigvalsh(torch.cov(vectors.double().cpu().T)).flip(0).cumsum(0)
+    return int((powers < _MOST_POWER * powers[-1]).sum()) + 1
