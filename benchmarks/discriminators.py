@@ -5,8 +5,8 @@
 
 Sides are learners as `train.py` has them, of configs/convnext.yaml on a batch of its size: one
 without discriminators, the others with one kind each, which hear all of the batch or parts of it
-(`losses.adversarial`). The discriminator of parameters is no part of the learner, and plays its
-game on random envelopes as long as the batch.
+(`losses.adversarial`). The discriminator of parameters belongs to voices
+(`codec.training.voice`), and plays its game here on random envelopes as long as the batch.
 
 All are timed in turn, on one thread, each between two steps of the learner without discriminators.
 A cell is the CPU time of a step more than that one's, over that one's, at equal precision: the
